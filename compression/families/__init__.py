@@ -1,0 +1,42 @@
+"""config.json -> Architecture, or a refusal with its reason. Torch-free; one small file a family, found by itself."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from compression.errors import UnsupportedModel
+from compression.families.base import Architecture, Config, Matrix, Reader
+
+__all__ = ["Architecture", "Matrix", "known_model_types", "read_architecture"]
+
+_READERS: dict[str, Reader] = {}
+for _found in iter_modules(__path__, prefix=f"{__name__}."):
+    for _model_type, _reader in getattr(import_module(_found.name), "READERS", {}).items():
+        if _model_type in _READERS:
+            raise RuntimeError(f"two family files read model_type {_model_type!r}")
+        _READERS[_model_type] = _reader
+
+
+def known_model_types() -> tuple[str, ...]:
+    """Values of `model_type` that can be compressed."""
+    return tuple(sorted(_READERS))
+
+
+def read_architecture(config: Mapping[str, Any]) -> Architecture:
+    """Read a checkpoint's config.json.
+
+    Raises: UnsupportedModel: unknown architecture, remote code, already quantised, or a config that does not say enough.
+    """
+    known = ", ".join(known_model_types())
+    if config.get("auto_map"):
+        raise UnsupportedModel("config.json asks for remote code (auto_map); code from a checkpoint is never run")
+    if config.get("quantization_config") is not None:
+        raise UnsupportedModel("the model is already quantised (config.json has quantization_config); name its dense original")
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or model_type not in _READERS:
+        raise UnsupportedModel(f"model_type {model_type!r} is unknown; known are {known}")
+    classes = config.get("architectures") or []
+    if classes and not any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in classes):
+        raise UnsupportedModel(f"{classes[0]} is not a causal language model")
+    return _READERS[model_type](Config(config))

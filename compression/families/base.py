@@ -1,0 +1,81 @@
+"""What a family file declares: where a model's blocks are and which matrices they hold. Torch-free."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from compression.errors import UnsupportedModel
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One weight matrix of a block that a method may compress.
+
+    Args:
+        name: module name inside the block, such as `self_attn.q_proj`.
+        shape: (out_features, in_features), whatever the storage order.
+        reads: label of the tensor it reads; matrices with the same label share one Hessian.
+        stage: position in the true-sequential order inside the block, from 0.
+        is_transposed: stored as (in, out), as GPT-2's Conv1D does.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    reads: str
+    stage: int
+    is_transposed: bool = False
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything the layer-wise pass must know of a model before it reads a weight.
+
+    Args:
+        class_name: the checkpoint's class, such as `LlamaForCausalLM`.
+        block_path: module path of the list of blocks; block k is `{block_path}.{k}`.
+        base_prefix: prefix that some checkpoints leave out of their tensor names.
+        matrices: of every block, in the order they are solved.
+        max_positions: longest window the model takes, in tokens.
+    """
+
+    family: str
+    class_name: str
+    model_type: str
+    blocks: int
+    block_path: str
+    base_prefix: str
+    matrices: tuple[Matrix, ...]
+    max_positions: int
+    vocab_size: int
+
+    def module_name(self, block: int, matrix: Matrix) -> str:
+        """Full module name of a matrix; blocks count from 0."""
+        return f"{self.block_path}.{block}.{matrix.name}"
+
+
+Reader = Callable[["Config"], Architecture]
+
+
+class Config:
+    """A checkpoint's config.json with errors that name what is missing."""
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.data = data
+        self.model_type = str(data.get("model_type", ""))
+        self.class_name = str((data.get("architectures") or [""])[0])
+
+    def positive(self, *names: str, default: int | None = None) -> int:
+        """The first of the named entries that is there, as a positive integer.
+
+        Raises: UnsupportedModel: absent without a default, or not a positive integer.
+        """
+        for name in names:
+            value = self.data.get(name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UnsupportedModel(f"config.json: {name} is {value!r}, not a positive integer")
+            return value
+        if default is None:
+            raise UnsupportedModel(f"config.json has no {names[0]}, which a {self.model_type} model needs")
+        return default

@@ -1,0 +1,85 @@
+"""A local checkpoint folder: config, tensors by name, digest."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from compression.errors import UnsupportedModel
+from compression.families import Architecture, read_architecture
+from compression.models.headers import TensorInfo, read_folder
+
+TORCH_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+class Checkpoint:
+    """Reads single tensors from safetensors shards; nothing is kept in memory.
+
+    Raises: UnsupportedModel: on construction, for whatever makes the folder unfit, before any weight is read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise UnsupportedModel(f"{folder} is not a folder")
+        self.folder = folder
+        self.config: dict[str, Any] = _read_json(folder / "config.json")
+        self.architecture: Architecture = read_architecture(self.config)
+        self.tensors: Mapping[str, TensorInfo] = read_folder(folder)
+
+    def read(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """Copies of the named tensors, in their storage dtype."""
+        by_file: dict[Path, list[str]] = {}
+        for name in names:
+            by_file.setdefault(self.tensors[name].file, []).append(name)
+        found: dict[str, Tensor] = {}
+        for file, wanted in by_file.items():
+            with safe_open(file, framework="pt") as shard:
+                found.update((name, shard.get_tensor(name)) for name in wanted)
+        return found
+
+    def stored_name(self, name: str) -> str | None:
+        """The checkpoint's name of a model parameter: some leave the base prefix out. None: not stored (tied)."""
+        if name in self.tensors:
+            return name
+        bare = name.removeprefix(f"{self.architecture.base_prefix}.")
+        return bare if bare in self.tensors else None
+
+    def dtype_of(self, name: str) -> torch.dtype:
+        return TORCH_DTYPES[self.tensors[name].dtype]
+
+    @property
+    def main_dtype(self) -> str:
+        """The dtype that holds most bytes, as torch spells it."""
+        total: dict[str, int] = {}
+        for info in self.tensors.values():
+            total[info.dtype] = total.get(info.dtype, 0) + info.size_bytes
+        return str(TORCH_DTYPES.get(max(total, key=lambda dtype: total[dtype]), "unknown")).removeprefix("torch.")
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(info.size_bytes for info in self.tensors.values())
+
+    def digest(self) -> str:
+        """SHA-256 over config.json and the weight files, in name order."""
+        whole = hashlib.sha256()
+        for path in [self.folder / "config.json", *sorted({info.file for info in self.tensors.values()})]:
+            with path.open("rb") as stream:
+                whole.update(f"{path.name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+        return whole.hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise UnsupportedModel("the model folder has no config.json") from error
+    except (OSError, ValueError) as error:
+        raise UnsupportedModel(f"config.json cannot be read: {error}") from error
+    if not isinstance(data, dict):
+        raise UnsupportedModel("config.json does not hold an object")
+    return data

@@ -1,0 +1,156 @@
+"""A model of which one block at a time is in memory.
+
+The skeleton is transformers' own model with every parameter on the meta device. Its list of blocks is taken out and
+replaced by taps. A tap either records what the model passes to a block (hidden states, masks, rotary tables: whatever the
+family uses), or hands the model a finished hidden state, so that the model's own code runs its final norm and head. The
+pass therefore needs no knowledge of a family beyond where its blocks are.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from compression.errors import UnsupportedModel
+from compression.models.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class BlockCall:
+    """What the model passes to one block besides the hidden states; equal for all windows of one length."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class _Tap(nn.Module):
+    """Stands in for a block."""
+
+    def __init__(self, owner: "StreamedModel") -> None:
+        super().__init__()
+        self._owner = [owner]  # in a list, so that torch does not take it for a submodule
+
+    def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        owner = self._owner[0]
+        if owner.injected is not None:
+            return owner.injected
+        owner.recorded.append((hidden, BlockCall(args, kwargs)))
+        return hidden
+
+
+class StreamedModel:
+    """Runs a checkpoint's embeddings, single blocks and head; holds what lies outside the blocks, and one block.
+
+    Args:
+        device: where blocks are run.
+        compute_dtype: weights and activations are cast to it.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, compute_dtype: torch.dtype) -> None:
+        self.checkpoint, self.device, self.compute_dtype = checkpoint, device, compute_dtype
+        self.injected: Tensor | None = None
+        self.recorded: list[tuple[Tensor, BlockCall]] = []
+        config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
+        with _parameters_on_meta():
+            self._model = AutoModelForCausalLM.from_config(config, dtype=compute_dtype, trust_remote_code=False).eval()
+        path = checkpoint.architecture.block_path
+        self._blocks: list[nn.Module] = list(self._model.get_submodule(path))
+        parent, _, leaf = path.rpartition(".")
+        taps = nn.ModuleList(_Tap(self) for _ in self._blocks)
+        setattr(self._model.get_submodule(parent), leaf, taps)
+        self._fill(self._model, "")
+        self._model.to(device)
+
+    def enter(self, input_ids_1L: Tensor) -> tuple[Tensor, list[BlockCall]]:
+        """Embed one window: the hidden states before block 0, and the call of every block."""
+        self.recorded = []
+        self._model.base_model(input_ids=input_ids_1L.to(self.device), use_cache=False)
+        recorded, self.recorded = self.recorded, []
+        return recorded[0][0], [call for _, call in recorded]
+
+    def logits(self, hidden_1LD: Tensor) -> Tensor:
+        """Final norm and head on hidden states after the last block: (1, L, vocabulary)."""
+        self.injected = hidden_1LD.to(self.device, self.compute_dtype)
+        try:
+            ids = torch.zeros(hidden_1LD.shape[:2], dtype=torch.long, device=self.device)  # only their length matters
+            logits: Tensor = self._model(input_ids=ids, use_cache=False).logits
+        finally:
+            self.injected = None
+        return logits
+
+    @contextmanager
+    def block(self, index: int) -> Iterator[nn.Module]:
+        """Block `index` (from 0) with its dense weights loaded; they are freed on leaving."""
+        block = self._blocks[index]
+        self._fill(block, f"{self.checkpoint.architecture.block_path}.{index}.")
+        block.to(self.device)
+        try:
+            yield block
+        finally:
+            for module in block.modules():
+                for name, parameter in module._parameters.items():
+                    if parameter is not None:
+                        module._parameters[name] = _frozen(parameter.to("meta"))
+
+    def block_tensors(self, index: int) -> dict[str, str]:
+        """Stored tensor name by parameter name (inside the block) of block `index`."""
+        prefix = f"{self.checkpoint.architecture.block_path}.{index}."
+        names = (name for name, _ in self._blocks[index].named_parameters())
+        return {name: self._stored(f"{prefix}{name}") for name in names}
+
+    def _stored(self, name: str) -> str:
+        stored = self.checkpoint.stored_name(name)
+        if stored is None:
+            raise UnsupportedModel(f"the checkpoint has no tensor {name}")
+        return stored
+
+    def _fill(self, root: nn.Module, prefix: str) -> None:
+        """Replace the meta parameters below `root` by the checkpoint's; tied ones share storage."""
+        tied: dict[str, str] = dict(getattr(self._model, "all_tied_weights_keys", None) or {})
+        names = [name for name, _ in root.named_parameters(remove_duplicate=False)]
+        own = [name for name in names if self.checkpoint.stored_name(prefix + name) is not None or prefix + name not in tied]
+        tensors = self.checkpoint.read(self._stored(prefix + name) for name in own)
+        for name in own:
+            stored = self._stored(prefix + name)
+            self._place(root, name, tensors[stored], stored)
+        for name in set(names) - set(own):
+            parent, _, leaf = name.rpartition(".")
+            root.get_submodule(parent)._parameters[leaf] = root.get_parameter(tied[prefix + name])
+
+    def _place(self, root: nn.Module, name: str, tensor: Tensor, stored: str) -> None:
+        expected = root.get_parameter(name).shape
+        if tensor.shape != expected:
+            raise UnsupportedModel(f"tensor {stored} has shape {tuple(tensor.shape)}, its config says {tuple(expected)}")
+        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+            raise UnsupportedModel(f"tensor {stored} holds NaN, infinity or integers; the checkpoint is damaged")
+        parent, _, leaf = name.rpartition(".")
+        root.get_submodule(parent)._parameters[leaf] = _frozen(tensor.to(self.compute_dtype))
+
+
+def _frozen(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor, requires_grad=False)
+
+
+@contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    """Modules made inside have their parameters on the meta device but real buffers.
+
+    Rotary tables and their like are computed in constructors and are in no checkpoint; a skeleton made wholly on the
+    meta device would lose them.
+    """
+    original = nn.Module.register_parameter
+
+    def register(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        original(module, name, parameter)
+        if parameter is not None:
+            module._parameters[name] = _frozen(parameter.to("meta"))
+
+    nn.Module.register_parameter = register  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = original  # type: ignore[method-assign]

@@ -1,0 +1,123 @@
+"""What each method can be told: one frozen pydantic model per method, torch-free.
+
+The API validates with these models, `GET /v1/methods` publishes their JSON schemas, and forms are made from them.
+A user writes the flat `Recipe` of `recipe.py`; it is resolved into one of these per layer.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+BITS = (2, 3, 4, 5, 6, 8)
+Bits = Literal[2, 3, 4, 5, 6, 8]
+Sparsity = Annotated[float, Field(ge=0, lt=1)]
+Damp = Annotated[float, Field(gt=0, le=1)]
+BlockSize = Annotated[int, Field(ge=1, le=4096)]
+GroupSize = Annotated[int, Field(ge=16, le=1024)] | Literal["row"]
+Pattern = Annotated[str, StringConstraints(pattern=r"^(unstructured|[1-9][0-9]?:[1-9][0-9]?)$")]
+Grid = Literal["minmax", "mse"]
+MethodName = Literal["magnitude", "rtn", "wanda", "sparsegpt", "optq", "joint"]
+
+
+class MethodOptions(BaseModel):
+    """Base of all method options. `good_for` is the sentence that helps a user to choose."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    good_for: ClassVar[str]
+    method: str
+
+
+class PruningOptions(MethodOptions):
+    """Options of every method that sets weights to zero."""
+
+    sparsity: Sparsity = Field(description="Fraction of weights set to zero; exact per matrix.")
+    pattern: Pattern = Field(
+        "unstructured", description="`unstructured`, or `n:m` to keep n of every m consecutive inputs (1 <= n < m <= 32)."
+    )
+
+    @property
+    def nm(self) -> tuple[int, int] | None:
+        """(n kept, m) of an n:m pattern, None when unstructured."""
+        return parse_pattern(self.pattern)
+
+
+class QuantizationOptions(MethodOptions):
+    """Options of every method that puts weights on an integer grid."""
+
+    bits: Bits = Field(description="Bits per code.")
+    group_size: GroupSize | None = Field(
+        None,
+        description="Consecutive inputs of a row that share one scale, or `row`. Default: the largest of 128, 64, 32 that "
+        "divides every targeted width of the model, else `row`.",
+    )
+    symmetric: bool = Field(False, description="Zero point fixed at the middle code.")
+    grid: Grid = Field("minmax", description="`minmax` covers the range; `mse` shrinks it for the least error.")
+
+
+class SecondOrderOptions(MethodOptions):
+    """Options of the column sweep."""
+
+    damp: Damp = Field(0.01, description="Fraction of the mean of diag(H) added to the diagonal.")
+    block_size: BlockSize = Field(
+        128, description="Columns solved between two lazy updates; also the columns over which one mask is chosen."
+    )
+
+
+class MagnitudeOptions(PruningOptions):
+    good_for: ClassVar[str] = "A data-free baseline: removes the smallest weights. Fast, and usually the worst choice."
+    method: Literal["magnitude"] = "magnitude"
+
+
+class WandaOptions(PruningOptions):
+    good_for: ClassVar[str] = "Quick pruning: |weight| times the norm of its input, compared within each row, no update."
+    method: Literal["wanda"] = "wanda"
+
+
+class SparseGptOptions(PruningOptions, SecondOrderOptions):
+    good_for: ClassVar[str] = (
+        "Pruning with the least loss of the fast methods: the remaining weights make up for each removal."
+    )
+    method: Literal["sparsegpt"] = "sparsegpt"
+
+
+class RtnOptions(QuantizationOptions):
+    good_for: ClassVar[str] = "A data-free baseline: rounds every weight to the nearest grid point. Fine at 8 bits."
+    method: Literal["rtn"] = "rtn"
+
+
+class OptqOptions(QuantizationOptions, SecondOrderOptions):
+    good_for: ClassVar[str] = "Quantisation to 2-8 bits: each rounding error is pushed onto the columns not yet rounded."
+    method: Literal["optq"] = "optq"
+    act_order: bool = Field(True, description="Visit columns by falling diag(H).")
+    static_groups: bool = Field(
+        True, description="Fit the grids on the original weights, so that act_order keeps groups in storage order."
+    )
+
+
+class JointOptions(PruningOptions, QuantizationOptions, SecondOrderOptions):
+    good_for: ClassVar[str] = "Pruning and quantisation in one sweep: zeros stay exact, kept weights land on the grid."
+    method: Literal["joint"] = "joint"
+
+
+LayerOptions = Annotated[
+    MagnitudeOptions | WandaOptions | SparseGptOptions | RtnOptions | OptqOptions | JointOptions,
+    Field(discriminator="method"),
+]
+
+METHOD_OPTIONS: dict[str, type[MethodOptions]] = {
+    "magnitude": MagnitudeOptions,
+    "wanda": WandaOptions,
+    "sparsegpt": SparseGptOptions,
+    "rtn": RtnOptions,
+    "optq": OptqOptions,
+    "joint": JointOptions,
+}
+
+
+def parse_pattern(pattern: str) -> tuple[int, int] | None:
+    """`"2:4"` -> (2, 4); `"unstructured"` -> None."""
+    if pattern == "unstructured":
+        return None
+    kept, of = pattern.split(":")
+    return int(kept), int(of)

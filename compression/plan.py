@@ -1,0 +1,154 @@
+"""Recipe + architecture -> what happens to each matrix, decided and checked before any weight is read. Torch-free."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from compression.errors import InvalidOptions
+from compression.families.base import Architecture, Matrix
+from compression.options import LayerOptions, PruningOptions, QuantizationOptions
+from compression.recipe import ResolvedRecipe
+
+DEFAULT_SEQLEN = 2048
+DEFAULT_GROUP_SIZES = (128, 64, 32)
+IN_RECIPE = "left alone by the recipe"
+
+
+@dataclass(frozen=True)
+class PlannedLayer:
+    """One matrix and its fate: `options`, or the reason it is left alone."""
+
+    name: str
+    block: int
+    matrix: Matrix
+    options: LayerOptions | None
+    skipped: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    layers: tuple[PlannedLayer, ...]
+    recipe: ResolvedRecipe  # group sizes filled in
+
+    def block(self, index: int) -> tuple[PlannedLayer, ...]:
+        return tuple(layer for layer in self.layers if layer.block == index)
+
+    @property
+    def targeted(self) -> tuple[PlannedLayer, ...]:
+        return tuple(layer for layer in self.layers if layer.options is not None)
+
+
+def plan(recipe: ResolvedRecipe, architecture: Architecture) -> Plan:
+    """Decide every matrix of every block.
+
+    Raises: InvalidOptions: a pattern that matches nothing, a block out of range, widths that n:m or a group does not divide,
+        or nothing left to compress.
+    """
+    skipped_blocks = _skipped_blocks(recipe, architecture.blocks)
+    names = [architecture.module_name(k, m) for k in range(architecture.blocks) for m in architecture.matrices]
+    _check_patterns(recipe, names)
+    layers = [
+        _fate(recipe, architecture, k, m, skipped_blocks) for k in range(architecture.blocks) for m in architecture.matrices
+    ]
+    if not any(layer.options for layer in layers):
+        raise InvalidOptions("recipe", "nothing is left to compress: ignore, overrides and skip_blocks cover every matrix")
+    group_size = _default_group_size(layers)
+    layers = [_with_group_size(layer, group_size) for layer in layers]
+    _check_widths(layers)
+    return Plan(tuple(layers), _resolved(recipe, group_size))
+
+
+def window_length(field: str, seqlen: int | None, architecture: Architecture) -> int:
+    """The seqlen that a calibration or evaluation uses: as asked, else the papers' 2048, within the model's positions.
+
+    Raises: InvalidOptions: beyond the model's positions.
+    """
+    if seqlen is None:
+        return min(DEFAULT_SEQLEN, architecture.max_positions)
+    if seqlen > architecture.max_positions:
+        raise InvalidOptions(
+            field, f"{seqlen} exceeds the model's {architecture.max_positions} positions", f"<= {architecture.max_positions}"
+        )
+    return seqlen
+
+
+def _skipped_blocks(recipe: ResolvedRecipe, blocks: int) -> set[int]:
+    for index in recipe.skip_blocks:
+        if not -blocks <= index < blocks:
+            raise InvalidOptions("recipe.skip_blocks", f"the model has no block {index}", f"{-blocks} to {blocks - 1}")
+    return {index % blocks for index in recipe.skip_blocks}
+
+
+def _check_patterns(recipe: ResolvedRecipe, names: list[str]) -> None:
+    fields = [("recipe.ignore", pattern) for pattern in recipe.ignore]
+    fields += [("recipe.overrides", pattern) for pattern in recipe.overrides]
+    for field, pattern in fields:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise InvalidOptions(field, f"pattern {pattern!r} matches no module", f"patterns over names such as {names[0]}")
+
+
+def _fate(
+    recipe: ResolvedRecipe, architecture: Architecture, k: int, matrix: Matrix, skipped_blocks: set[int]
+) -> PlannedLayer:
+    name = architecture.module_name(k, matrix)
+    if k in skipped_blocks:
+        return PlannedLayer(name, k, matrix, None, f"{IN_RECIPE} (skip_blocks)")
+    for pattern in recipe.ignore:
+        if fnmatchcase(name, pattern):
+            return PlannedLayer(name, k, matrix, None, f"{IN_RECIPE} (ignore {pattern})")
+    options: LayerOptions | None = recipe.options
+    reason = None
+    for pattern, override in recipe.overrides.items():
+        if fnmatchcase(name, pattern):
+            options, reason = override, f"{IN_RECIPE} (overrides {pattern})"
+    return PlannedLayer(name, k, matrix, options, None if options else reason)
+
+
+def _default_group_size(layers: list[PlannedLayer]) -> int | None:
+    """The largest of 128, 64, 32 that divides the width of every matrix that takes the default; None: whole rows."""
+    widths = [x.matrix.shape[1] for x in layers if isinstance(x.options, QuantizationOptions) and x.options.group_size is None]
+    return next((size for size in DEFAULT_GROUP_SIZES if widths and all(width % size == 0 for width in widths)), None)
+
+
+def _grouped(options: LayerOptions, group_size: int | None) -> LayerOptions:
+    if isinstance(options, QuantizationOptions) and options.group_size is None:
+        return options.model_copy(update={"group_size": group_size or "row"})
+    return options
+
+
+def _with_group_size(layer: PlannedLayer, group_size: int | None) -> PlannedLayer:
+    options = _grouped(layer.options, group_size) if layer.options else None
+    return PlannedLayer(layer.name, layer.block, layer.matrix, options, layer.skipped)
+
+
+def _resolved(recipe: ResolvedRecipe, group_size: int | None) -> ResolvedRecipe:
+    overrides = {name: _grouped(o, group_size) if o else None for name, o in recipe.overrides.items()}
+    return recipe.model_copy(update={"options": _grouped(recipe.options, group_size), "overrides": overrides})
+
+
+def _check_widths(layers: list[PlannedLayer]) -> None:
+    for layer in layers:
+        width = layer.matrix.shape[1]
+        for field, size in _tiles(layer.options):
+            if width % size:
+                fitting = ", ".join(str(s) for s in sorted(_divisors(layers)) if s >= 16) or "row"
+                raise InvalidOptions(
+                    f"recipe.{field}",
+                    f"{size} does not divide the {width} inputs of {layer.name}",
+                    f"group sizes that fit every targeted matrix: {fitting}, or row"
+                    if field == "group_size"
+                    else f"m that divides {width}",
+                )
+
+
+def _tiles(options: LayerOptions | None) -> Iterator[tuple[str, int]]:
+    if isinstance(options, PruningOptions) and options.nm:
+        yield "pattern", options.nm[1]
+    if isinstance(options, QuantizationOptions) and isinstance(options.group_size, int):
+        yield "group_size", options.group_size
+
+
+def _divisors(layers: list[PlannedLayer]) -> set[int]:
+    """Powers of two up to 1024 that divide every targeted width."""
+    widths = {layer.matrix.shape[1] for layer in layers if layer.options}
+    return {2**e for e in range(11) if all(width % 2**e == 0 for width in widths)}

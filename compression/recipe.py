@@ -1,0 +1,203 @@
+"""The recipe: what a request asks for, flat and short, and how it becomes one method's options per layer. Torch-free.
+
+`{"sparsity": 0.5}` is a whole recipe. `resolve` picks the method, fills the defaults and refuses contradictions, each with
+the field named; it needs no model. What depends on the model (widths, names, blocks) is checked by `plan.py`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from compression.errors import InvalidOptions
+from compression.options import (
+    METHOD_OPTIONS,
+    Bits,
+    BlockSize,
+    Damp,
+    Grid,
+    GroupSize,
+    LayerOptions,
+    MethodName,
+    Pattern,
+    Sparsity,
+    parse_pattern,
+)
+
+MAX_PATTERN_M = 32
+NamePattern = str  # shell-style: `*` and `?` over the whole module name, such as `*.mlp.down_proj`
+
+
+class Target(BaseModel):
+    """The options that a whole recipe and an override share. None means: not said."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: MethodName | None = Field(
+        None, description="Chosen from the target when absent: sparsity -> sparsegpt, bits -> optq, both -> joint."
+    )
+    sparsity: Sparsity | None = Field(None, description="Fraction of weights set to zero.")
+    pattern: Pattern | None = Field(None, description="`unstructured` or `n:m`: n kept of every m consecutive inputs.")
+    bits: Bits | None = Field(None, description="Bits per weight code.")
+    group_size: GroupSize | None = Field(None, description="Inputs that share one scale, or `row`.")
+    symmetric: bool | None = None
+    grid: Grid | None = Field(None, description="`minmax` or `mse` (searched for the least error).")
+    act_order: bool | None = None
+    static_groups: bool | None = None
+    damp: Damp | None = None
+    block_size: BlockSize | None = None
+
+
+class Recipe(Target):
+    """What a user asks for. Every field is optional, but a target (sparsity, pattern or bits) must be named."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"sparsity": 0.5}, {"sparsity": 0.5, "pattern": "2:4"}, {"bits": 4}]},
+    )
+
+    true_sequential: bool = Field(
+        False, description="Calibrate the matrices of a block one after the other, each seeing the compressed ones before it."
+    )
+    ignore: tuple[NamePattern, ...] = Field((), description="Modules to leave alone, by name pattern.")
+    overrides: dict[NamePattern, Target | None] = Field(
+        default_factory=dict,
+        description="By name pattern: options that replace the recipe's for those modules; null leaves them alone. "
+        "Where several match, the later one wins.",
+    )
+    skip_blocks: tuple[int, ...] = Field((), description="Blocks to leave alone; negative numbers count from the end.")
+
+
+class ResolvedRecipe(BaseModel):
+    """A recipe with its method chosen and its defaults filled in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    options: LayerOptions
+    true_sequential: bool = False
+    ignore: tuple[NamePattern, ...] = ()
+    overrides: dict[NamePattern, LayerOptions | None] = Field(default_factory=dict)
+    skip_blocks: tuple[int, ...] = ()
+
+
+def parse_recipe(data: Mapping[str, Any]) -> Recipe:
+    """Read a recipe from plain data.
+
+    Raises: InvalidOptions: naming the first offending field and what is allowed there.
+    """
+    try:
+        return Recipe.model_validate(dict(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(["recipe", *(str(part) for part in first["loc"])])
+        raise InvalidOptions(field, f"{first['input']!r} is refused: {first['msg']}") from error
+
+
+def resolve(recipe: Recipe) -> ResolvedRecipe:
+    """Choose the method, fill in the defaults, refuse contradictions.
+
+    Raises: InvalidOptions: with the field, the reason and the allowed range.
+    """
+    base = _said(recipe)
+    overrides: dict[NamePattern, Any] = {}
+    for name, override in recipe.overrides.items():
+        where = f"recipe.overrides.{name}"
+        overrides[name] = None if override is None else _options(_merge(base, _said(override)), where)
+    return ResolvedRecipe(
+        options=_options(base, "recipe"),
+        true_sequential=recipe.true_sequential,
+        ignore=recipe.ignore,
+        overrides=overrides,
+        skip_blocks=recipe.skip_blocks,
+    )
+
+
+def _said(target: Target) -> dict[str, Any]:
+    """What the user wrote, explicit nulls included: in an override a null takes the recipe's value away."""
+    return {name: getattr(target, name) for name in Target.model_fields if name in target.model_fields_set}
+
+
+def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
+    """The override's words over the recipe's. Sparsity and n:m pattern go together: naming one anew drops the other."""
+    merged = {**base, **override}
+    if "pattern" in override and "sparsity" not in override and parse_pattern(override["pattern"] or "unstructured"):
+        merged.pop("sparsity", None)
+    if "sparsity" in override and override["sparsity"] is None and "pattern" not in override:
+        merged.pop("pattern", None)
+    return merged
+
+
+def _options(said: dict[str, Any], where: str) -> Any:
+    """Turn one flat target into one method's options.
+
+    Raises: InvalidOptions: no target, a contradiction, or an option that the method does not take.
+    """
+    given = {name: value for name, value in said.items() if value is not None}
+    _settle_pattern(given, where)
+    method = given.pop("method", None) or _method_for(given, where)
+    model = METHOD_OPTIONS[method]
+    prunes, quantizes = "sparsity" in model.model_fields, "bits" in model.model_fields
+    for target, is_wanted, verb in (("sparsity", prunes, "prune"), ("bits", quantizes, "quantise")):
+        if is_wanted and target not in given:
+            raise InvalidOptions(f"{where}.{target}", f"method {method} needs it", _allowed(target))
+        if target in given and not is_wanted:
+            raise InvalidOptions(f"{where}.{target}", f"method {method} does not {verb}", f"methods: {_takers(target)}")
+    for name in given:
+        if name not in model.model_fields:
+            raise InvalidOptions(f"{where}.{name}", f"method {method} has no such option", f"methods: {_takers(name)}")
+    options = model.model_validate(given)
+    _check_tiling(options, where)
+    return options
+
+
+def _settle_pattern(given: dict[str, Any], where: str) -> None:
+    """An n:m pattern fixes the sparsity at 1 - n/m; fill it in, or refuse another value."""
+    nm = parse_pattern(given.get("pattern", "unstructured"))
+    if nm is None:
+        return
+    kept, of = nm
+    if not 1 <= kept < of <= MAX_PATTERN_M:
+        raise InvalidOptions(f"{where}.pattern", f"{kept}:{of} is refused", f"n:m with 1 <= n < m <= {MAX_PATTERN_M}")
+    implied = 1 - kept / of
+    asked = given.setdefault("sparsity", implied)
+    if abs(asked - implied) > 0.005:
+        raise InvalidOptions(
+            f"{where}.sparsity", f"{asked} contradicts pattern {kept}:{of}", f"{implied:.4g}, or leave one of the two out"
+        )
+    given["sparsity"] = implied
+
+
+def _method_for(given: dict[str, Any], where: str) -> str:
+    match ("sparsity" in given, "bits" in given):
+        case (True, True):
+            return "joint"
+        case (True, False):
+            return "sparsegpt"
+        case (False, True):
+            return "optq"
+    if "pattern" in given:
+        raise InvalidOptions(f"{where}.sparsity", "an unstructured pattern needs it", _allowed("sparsity"))
+    raise InvalidOptions(where, "no target", "name at least one of sparsity, pattern, bits")
+
+
+def _check_tiling(options: Any, where: str) -> None:
+    """n:m groups must tile the sweep's blocks and the quantisation groups, or a group would be cut in two."""
+    nm = getattr(options, "nm", None)
+    if nm is None:
+        return
+    block_size, group_size = getattr(options, "block_size", None), getattr(options, "group_size", None)
+    if block_size is not None and block_size < nm[1]:
+        raise InvalidOptions(f"{where}.block_size", f"{block_size} is below the pattern's m", f">= {nm[1]}")
+    if isinstance(group_size, int) and group_size % nm[1]:
+        raise InvalidOptions(
+            f"{where}.group_size", f"{group_size} is no multiple of the pattern's m", f"multiples of {nm[1]}, or row"
+        )
+
+
+def _takers(option: str) -> str:
+    return ", ".join(name for name, model in METHOD_OPTIONS.items() if option in model.model_fields)
+
+
+def _allowed(target: str) -> str:
+    return "0 <= sparsity < 1" if target == "sparsity" else "2, 3, 4, 5, 6 or 8"

@@ -1,0 +1,167 @@
+"""The report of one compression: what was asked, what was lost, what was won, and on what evidence. Torch-free.
+
+`report.json` is this model; everything else that shows a result is drawn from it. Raise `REPORT_VERSION` with any change
+that a reader could trip over.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from compression.protocol import Calibration, Evaluation, Output
+from compression.recipe import ResolvedRecipe
+
+REPORT_VERSION = 1
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelInfo(_Section):
+    """The source model."""
+
+    source: str = Field(description="As the user named it.")
+    revision: str | None = Field(None, description="Commit of a hub model, version of a packaged one.")
+    family: str
+    architecture: str = Field(description="Class name in the checkpoint's config.")
+    blocks: int
+    parameters: int
+    dtype: str = Field(description="Storage dtype of most weights; the artifact keeps each tensor's.")
+    digest: str = Field(description="SHA-256 over config and weight files.")
+    notes: tuple[str, ...] = Field((), description="What a reader must know, such as a source that was 4 bit already.")
+
+
+class TextSet(_Section):
+    """A set of token windows."""
+
+    source: str
+    windows: int
+    seqlen: int
+    tokens: int = Field(description="windows * seqlen.")
+    digest: str = Field(description="SHA-256 over the token ids as little-endian int32.")
+
+
+class LayerResult(_Section):
+    """What became of one weight matrix."""
+
+    name: str = Field(description="Module name in the model.")
+    block: int
+    shape: tuple[int, int] = Field(description="(out_features, in_features), whatever the storage order.")
+    method: str = Field(description="The method that gave the result; after a fallback, the data-free one.")
+    relative_error: float | None = Field(
+        description="tr(D H D^T) / tr(W H W^T), D = W - W^, H undamped over all calibration tokens; null without inputs."
+    )
+    sparsity: float = Field(description="Zeros / weights, counted in the stored tensor.")
+    bits: int | None = None
+    group_size: int | None = Field(None, description="null: one scale a row, or not quantised.")
+    damp: float | None = Field(None, description="Damping that the factorisation needed; null for data-free methods.")
+    tokens: int = Field(description="Calibration tokens that the Hessian was summed over.")
+    fallbacks: tuple[str, ...] = Field((), description="Steps of the failure ladder that were taken, in order.")
+    seconds: float
+
+
+class Coverage(_Section):
+    """One row for each targeted matrix: nothing is skipped silently."""
+
+    name: str
+    status: Literal["solved", "fallback", "skipped"]
+    reason: str | None = None
+
+
+class Perplexity(_Section):
+    """exp(mean over windows of the mean next-token cross-entropy), with its standard error over windows (delta method)."""
+
+    value: float
+    standard_error: float | None = Field(description="null with a single window.")
+
+
+class EvaluationResult(_Section):
+    """Dense and compressed model on the same tokens of one text."""
+
+    text: TextSet
+    dense: Perplexity
+    compressed: Perplexity
+    ratio: float = Field(description="compressed / dense perplexity.")
+    log_ratio: float = Field(description="Mean over windows of the paired difference in cross-entropy, in nats.")
+    log_ratio_standard_error: float | None = Field(description="Of that paired difference; null with a single window.")
+    kl: float = Field(description="Mean over tokens of KL(dense || compressed), in nats.")
+    kl_standard_error: float | None
+    top1_agreement: float = Field(description="Fraction of tokens where both models rank the same token first.")
+    top1_agreement_standard_error: float | None
+
+
+class Sample(_Section):
+    """Greedy continuations of one prompt by both models."""
+
+    prompt: str
+    dense: str
+    compressed: str
+
+
+class Verification(_Section):
+    """What was found when the written artifact was loaded again."""
+
+    loader: str = Field(description="Library and version that loaded it.")
+    verdict: Literal["ok", "not verified"]
+    detail: str
+    cross_entropy_difference: float | None = Field(
+        None, description="|reloaded artifact - compressed stream| on the first evaluation window, in nats."
+    )
+
+
+class Sizes(_Section):
+    """Bytes of weights on disk, before and after, and what the compression would allow."""
+
+    source_bytes: int
+    artifact_bytes: int
+    targeted_parameters: int
+    zero_parameters: int
+    bits_per_targeted_weight: float = Field(
+        description="Codes, scales and zero points over targeted weights; the storage width where only pruned."
+    )
+    note: str
+
+
+class Memory(_Section):
+    host_peak_bytes: int = Field(description="Peak of anonymous memory of the process; mapped files not counted.")
+    host_peak_mapped_bytes: int | None = Field(None, description="Peak of file-backed resident memory, where the OS tells.")
+    device_peak_bytes: int | None = None
+
+
+class Environment(_Section):
+    device: str
+    device_name: str
+    threads: int
+    instruction_set: str
+    compute_dtype: str
+    platform: str
+    versions: dict[str, str]
+
+
+class Report(_Section):
+    """The whole report."""
+
+    report_version: int = REPORT_VERSION
+    scalpel_version: str
+    created_at: str = Field(description="UTC, ISO 8601.")
+    model: ModelInfo
+    recipe: ResolvedRecipe
+    calibration: Calibration
+    calibration_text: TextSet | None = Field(description="null when no method needed calibration.")
+    evaluation: Evaluation
+    results: tuple[EvaluationResult, ...]
+    sample: Sample | None
+    sample_note: str | None = Field(None, description="Why there is no sample.")
+    output: Output
+    verification: Verification
+    layers: tuple[LayerResult, ...]
+    coverage: tuple[Coverage, ...]
+    sizes: Sizes
+    seconds: dict[str, float] = Field(description="Time by stage or activity.")
+    memory: Memory
+    environment: Environment
+    resumed_blocks: int = Field(0, description="Blocks that an earlier attempt had finished.")
+    restarts: tuple[str, ...] = Field((), description="Why finished blocks of an earlier attempt were not used, if so.")
+    payload_digest: str = Field(description="SHA-256 over weights, config and tokenizer: what bit-identical compares.")
+    provenance: dict[str, Any] = Field(default_factory=dict, description="What the caller added: job id, attempt, labels.")
