@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,11 @@ class Checkpoint:
     @property
     def size_bytes(self) -> int:
         return sum(info.size_bytes for info in self.tensors.values())
+
+    @property
+    def parameters(self) -> int:
+        """Stored numbers, tied ones once."""
+        return sum(math.prod(info.shape) for info in self.tensors.values())
 
     def digest(self) -> str:
         """SHA-256 over config.json and the weight files, in name order."""

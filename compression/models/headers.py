@@ -80,7 +80,9 @@ def _check_extents(file: Path, extents: list[tuple[int, int, str]], data_bytes: 
             raise UnsupportedModel(f"{file.name}: tensor {name} starts at byte {begin}, expected {position}")
         position = end
     if position != data_bytes:
-        raise UnsupportedModel(f"{file.name}: holds {data_bytes} bytes of tensors, its header describes {position}; truncated?")
+        raise UnsupportedModel(
+            f"{file.name}: holds {data_bytes} bytes of tensors, its header describes {position}; truncated?"
+        )
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -82,25 +82,18 @@ class StreamedModel:
             self.injected = None
         return logits
 
-    @contextmanager
-    def block(self, index: int) -> Iterator[nn.Module]:
-        """Block `index` (from 0) with its dense weights loaded; they are freed on leaving."""
+    def load_block(self, index: int) -> nn.Module:
+        """Block `index` (from 0) on the device with its dense weights."""
         block = self._blocks[index]
         self._fill(block, f"{self.checkpoint.architecture.block_path}.{index}.")
-        block.to(self.device)
-        try:
-            yield block
-        finally:
-            for module in block.modules():
-                for name, parameter in module._parameters.items():
-                    if parameter is not None:
-                        module._parameters[name] = _frozen(parameter.to("meta"))
+        return block.to(self.device)
 
-    def block_tensors(self, index: int) -> dict[str, str]:
-        """Stored tensor name by parameter name (inside the block) of block `index`."""
-        prefix = f"{self.checkpoint.architecture.block_path}.{index}."
-        names = (name for name, _ in self._blocks[index].named_parameters())
-        return {name: self._stored(f"{prefix}{name}") for name in names}
+    def free_block(self, index: int) -> None:
+        """Send the weights of a block back to the meta device."""
+        for module in self._blocks[index].modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None:
+                    module._parameters[name] = _frozen(parameter.to("meta"))
 
     def _stored(self, name: str) -> str:
         stored = self.checkpoint.stored_name(name)
@@ -149,7 +142,7 @@ def _parameters_on_meta() -> Iterator[None]:
         if parameter is not None:
             module._parameters[name] = _frozen(parameter.to("meta"))
 
-    nn.Module.register_parameter = register  # type: ignore[method-assign]
+    nn.Module.register_parameter = register  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:

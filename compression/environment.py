@@ -1,0 +1,42 @@
+"""Where a pass ran: device, threads, instruction set and versions, for the report and the fingerprint."""
+
+import platform
+from importlib.metadata import version
+
+import torch
+
+import compression
+from compression.errors import InvalidOptions
+from compression.report import Environment
+
+LIBRARIES = ("torch", "transformers", "safetensors", "tokenizers", "numpy")
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is the first CUDA device where there is one, else the CPU.
+
+    Raises: InvalidOptions: a device that is not here.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InvalidOptions("device", f"{name!r} is no device", "auto, cpu, cuda or cuda:N") from error
+    if device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count()):
+        return device
+    raise InvalidOptions("device", f"{name} is not on this machine", "auto, cpu, cuda or cuda:N")
+
+
+def describe(device: torch.device, compute_dtype: torch.dtype) -> Environment:
+    is_cuda = device.type == "cuda"
+    return Environment(
+        device=str(device),
+        device_name=torch.cuda.get_device_name(device) if is_cuda else platform.processor() or platform.machine(),
+        threads=torch.get_num_threads(),
+        instruction_set=torch.backends.cpu.get_cpu_capability(),
+        compute_dtype=str(compute_dtype).removeprefix("torch."),
+        platform=platform.platform(),
+        versions={"scalpel": compression.__version__, "python": platform.python_version()}
+        | {name: version(name) for name in LIBRARIES},
+    )

@@ -1,0 +1,105 @@
+"""Finished blocks on disk: what a restarted pass continues from.
+
+A block is one safetensors file of its solutions (never activations) with its results in the metadata, so that one rename
+makes both appear at once. The fingerprint says what they belong to; anything else found in the folder is thrown away,
+with the differing fields named.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from compression.layer import LayerSolution, Weights, weights_from
+from compression.report import LayerResult
+
+Fingerprint = dict[str, str]
+
+
+class FinishedBlocks:
+    """The finished blocks of one pass.
+
+    Args:
+        folder: made if it is not there; whatever an unlike pass left there is removed.
+        fingerprint: everything that a solution depends on, by name.
+    Attributes:
+        restarts: why blocks of an earlier attempt were thrown away, empty where none were.
+    """
+
+    def __init__(self, folder: Path, fingerprint: Fingerprint) -> None:
+        self.folder = folder
+        self.restarts = _differences(folder / "fingerprint.json", fingerprint)
+        if self.restarts:
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_atomically(folder / "fingerprint.json", json.dumps(fingerprint, indent=2).encode())
+
+    def save(self, block: int, solutions: dict[str, LayerSolution], results: list[LayerResult]) -> None:
+        """Write one block; it is there whole or not at all."""
+        tensors = {
+            f"{name}:{part}": tensor.detach().cpu().contiguous()
+            for name, solution in solutions.items()
+            for part, tensor in solution.weights.tensors().items()
+        }
+        metadata = {"results": json.dumps([result.model_dump(mode="json") for result in results])}
+        partial = self._path(block).with_suffix(".partial")
+        save_file(tensors, partial, metadata)
+        _sync_and_rename(partial, self._path(block))
+
+    def load(self, block: int) -> tuple[dict[str, Weights], list[LayerResult]] | None:
+        """Weights by module name and results of a block; None where it is not finished (or its file is damaged)."""
+        path = self._path(block)
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                results = [LayerResult.model_validate(entry) for entry in json.loads(file.metadata()["results"])]
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  safe_open is no mapping
+        except (SafetensorError, ValueError, KeyError, TypeError):
+            path.unlink()
+            return None
+        return {name: weights_from(parts) for name, parts in _by_module(tensors).items()}, results
+
+    def _path(self, block: int) -> Path:
+        return self.folder / f"block-{block:05d}.safetensors"
+
+
+def _by_module(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    modules: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        name, _, part = key.rpartition(":")
+        modules.setdefault(name, {})[part] = tensor
+    return modules
+
+
+def _differences(path: Path, fingerprint: Fingerprint) -> tuple[str, ...]:
+    if not path.is_file():
+        return ()
+    try:
+        found = json.loads(path.read_text())
+    except ValueError:
+        return ("fingerprint unreadable",)
+    changed = [name for name in sorted({*found, *fingerprint}) if found.get(name) != fingerprint.get(name)]
+    return tuple(f"{name} was {found.get(name, 'absent')}, is {fingerprint.get(name, 'absent')}" for name in changed)
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(data)
+    _sync_and_rename(partial, path)
+
+
+def _sync_and_rename(partial: Path, path: Path) -> None:
+    with partial.open("rb") as stream:
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def digest_of(text: str) -> str:
+    """Short stand-in for a long fingerprint entry."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,47 @@
+"""scalpel.json: what is in an artifact folder, and everything needed to make it again."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from compression.report import Report
+
+MANIFEST_FILE = "scalpel.json"
+REPORT_FILE = "report.json"
+MANIFEST_VERSION = 1
+
+
+def file_hashes(folder: Path) -> dict[str, dict[str, Any]]:
+    """SHA-256 and size of every file but the manifest itself, by name."""
+    hashes: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != MANIFEST_FILE:
+            with path.open("rb") as stream:
+                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+            hashes[path.name] = {"sha256": sha256, "size_bytes": path.stat().st_size}
+    return hashes
+
+
+def payload_digest(files: dict[str, dict[str, Any]]) -> str:
+    """One digest over weights, config and tokenizer: equal digests mean bit-identical models."""
+    lines = (f"{name}:{entry['sha256']}\n" for name, entry in sorted(files.items()) if name != REPORT_FILE)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def write_manifest(folder: Path, report: Report, files: dict[str, dict[str, Any]]) -> None:
+    """Write scalpel.json. Args: files: of the folder, the report among them."""
+    manifest = {
+        "manifest_version": MANIFEST_VERSION,
+        "format": report.output.format,
+        "payload_digest": report.payload_digest,
+        "source": {"name": report.model.source, "revision": report.model.revision, "digest": report.model.digest},
+        "recipe": report.recipe.model_dump(mode="json"),
+        "calibration": report.calibration.model_dump(mode="json")
+        | {"digest": report.calibration_text.digest if report.calibration_text else None},
+        "versions": report.environment.versions,
+        "device": report.environment.device,
+        "seconds": report.seconds,
+        "files": files,
+    }
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")

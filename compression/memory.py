@@ -1,0 +1,67 @@
+"""Peak memory of this process: what it allocated, apart from the files it has mapped."""
+
+import threading
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+import torch
+
+from compression.report import Memory
+
+SAMPLE_INTERVAL_S = 0.05
+_STATUS = Path("/proc/self/status")
+
+
+class MemoryMeter:
+    """Samples resident memory in a thread while in use. The kernel keeps a peak of the sum only, not of its parts."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._peak_bytes, self._peak_mapped_bytes = 0, 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="memory-meter", daemon=True)
+
+    def __enter__(self) -> "MemoryMeter":
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def now_bytes(self) -> int:
+        """Anonymous resident memory at this moment."""
+        return _resident()[0]
+
+    def device_bytes(self) -> int | None:
+        """Device memory allocated at this moment; None on CPU."""
+        return torch.cuda.memory_allocated(self._device) if self._device.type == "cuda" else None
+
+    def peak(self) -> Memory:
+        """Peaks so far."""
+        self._sample()
+        device = torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else None
+        return Memory(
+            host_peak_bytes=self._peak_bytes, host_peak_mapped_bytes=self._peak_mapped_bytes or None, device_peak_bytes=device
+        )
+
+    def _watch(self) -> None:
+        while not self._stop.wait(SAMPLE_INTERVAL_S):
+            self._sample()
+
+    def _sample(self) -> None:
+        anonymous, mapped = _resident()
+        self._peak_bytes = max(self._peak_bytes, anonymous)
+        self._peak_mapped_bytes = max(self._peak_mapped_bytes, mapped or 0)
+
+
+def _resident() -> tuple[int, int | None]:
+    """(anonymous, file-backed) resident bytes; where the system does not tell them apart, (all, None)."""
+    if not _STATUS.exists():
+        return psutil.Process().memory_info().rss, None
+    fields = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines() if line.startswith("Rss"))
+    kibibytes = {name: int(value.split()[0]) for name, value in fields.items()}
+    return kibibytes["RssAnon"] * 1024, (kibibytes["RssFile"] + kibibytes["RssShmem"]) * 1024

@@ -1,0 +1,204 @@
+"""The layer-wise pass: every block is read once, calibrated, solved, and evaluated against its dense self.
+
+Three streams of hidden states advance block by block: the calibration windows and the evaluation windows through
+compressed blocks, and the evaluation windows through dense ones. A pass that is started again replays the forward of its
+finished blocks and continues; on CPU it ends bit-identical, because a replayed block runs the same operations on the same
+weights as a freshly solved one.
+"""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from compression import methods  # noqa: F401  registers the solvers
+from compression.block import check_block, install, listening, solve_layer, stages
+from compression.evaluation import WindowScore, score_window
+from compression.events import Activity, ActivityStarted, BlockFinished, LayerFinished, Note, OnEvent
+from compression.finished_blocks import FinishedBlocks
+from compression.layer import LayerSolution, Weights
+from compression.memory import MemoryMeter
+from compression.models.activations import Stream
+from compression.models.streamed import BlockCall, StreamedModel
+from compression.plan import Plan, PlannedLayer
+from compression.report import LayerResult
+from compression.stopwatch import Stopwatch
+
+
+@dataclass
+class PassResult:
+    """Results of all layers in the order of the model, and the scores of all evaluation windows."""
+
+    layers: list[LayerResult] = field(default_factory=list)
+    scores: list[WindowScore] = field(default_factory=list)
+    resumed_blocks: int = 0
+
+
+@dataclass
+class _Lane:
+    """One stream of windows and what the model passes to each block with them."""
+
+    stream: Stream
+    calls: list[BlockCall]
+
+    def advance(self, model: StreamedModel, block: nn.Module, index: int, *, keep: bool = True) -> None:
+        """Run all windows through a block; `keep=False` only lets hooks listen."""
+        if not len(self.stream):
+            return
+        call = self.calls[index]
+        for window in range(len(self.stream)):
+            hidden = block(self.stream[window].to(model.device), *call.args, **call.kwargs)
+            if keep:
+                self.stream[window] = hidden
+
+
+class LayerwisePass:
+    """One pass over a model.
+
+    Args:
+        calibration_WL, evaluation_WL: token ids (windows, seqlen), int64; evaluation may have no windows.
+        finished: where finished blocks are kept.
+    """
+
+    def __init__(
+        self,
+        model: StreamedModel,
+        plan: Plan,
+        calibration_WL: Tensor,
+        evaluation_WL: Tensor,
+        finished: FinishedBlocks,
+        *,
+        meter: MemoryMeter,
+        watch: Stopwatch,
+        on_event: OnEvent,
+    ) -> None:
+        self.model, self.plan, self.finished = model, plan, finished
+        self._meter, self._watch, self._on_event = meter, watch, on_event
+        self._blocks = model.checkpoint.architecture.blocks
+        self._calibration_WL, self._evaluation_WL = calibration_WL, evaluation_WL
+        self._solving_s: list[float] = []
+
+    @torch.inference_mode()
+    def run(self) -> PassResult:
+        """The whole pass. Whatever `on_event` raises (`Cancelled`) ends it between two layers, finished blocks kept."""
+        result = PassResult()
+        self._begin("loading", 0)
+        with self._watch.time("loading"):
+            calibration = self._lane(self._calibration_WL)
+            dense, compressed = self._lane(self._evaluation_WL), self._lane(self._evaluation_WL)
+        for index in range(self._blocks):
+            self._block(index, calibration, dense, compressed, result)
+        self._begin("evaluating", 0)
+        with self._watch.time("evaluating"):
+            result.scores = self._scores(dense.stream, compressed.stream)
+        return result
+
+    def _lane(self, ids_WL: Tensor) -> _Lane:
+        windows, seqlen = ids_WL.shape
+        if windows == 0:
+            return _Lane(Stream(0, seqlen, 1, self.model.compute_dtype, self._spill_folder), [])
+        hidden, calls = self.model.enter(ids_WL[:1])
+        stream = Stream(windows, seqlen, hidden.shape[-1], self.model.compute_dtype, self._spill_folder)
+        stream[0] = hidden
+        for window in range(1, windows):
+            stream[window] = self.model.enter(ids_WL[window : window + 1])[0]
+        return _Lane(stream, calls)
+
+    @property
+    def _spill_folder(self) -> Path:
+        return self.finished.folder
+
+    def _block(self, index: int, calibration: _Lane, dense: _Lane, compressed: _Lane, result: PassResult) -> None:
+        begin = time.perf_counter()
+        layers = self.plan.block(index)
+        self._begin("loading", index + 1)
+        with self._watch.time("loading"):
+            found = self.finished.load(index)
+            block = self.model.load_block(index)
+        try:
+            check_block(block, layers)
+            self._begin("evaluating", index + 1)
+            with self._watch.time("evaluating"):
+                dense.advance(self.model, block, index)
+            if found is None:
+                results = self._solve(index, block, layers, calibration)
+            else:
+                weights, results = found
+                self._install(block, layers, weights)
+                result.resumed_blocks += 1
+            self._begin("calibrating", index + 1)
+            with self._watch.time("calibrating"):
+                if index + 1 < self._blocks:
+                    calibration.advance(self.model, block, index)
+            self._begin("evaluating", index + 1)
+            with self._watch.time("evaluating"):
+                compressed.advance(self.model, block, index)
+        finally:
+            self.model.free_block(index)
+        result.layers.extend(results)
+        self._end_block(index, results, time.perf_counter() - begin, is_replayed=found is not None)
+
+    def _solve(self, index: int, block: nn.Module, layers: tuple[PlannedLayer, ...], calibration: _Lane) -> list[LayerResult]:
+        solutions: dict[str, LayerSolution] = {}
+        results: list[LayerResult] = []
+        for group in stages(layers, self.plan.recipe.true_sequential):
+            self._begin("calibrating", index + 1)
+            with self._watch.time("calibrating"), listening(block, group, self.model.device) as accumulators:
+                calibration.advance(self.model, block, index, keep=False)
+            self._begin("solving", index + 1)
+            with self._watch.time("solving"):
+                readers = {layer.matrix.reads: layer.name for layer in reversed(group)}  # the first reader names the input
+                hessians = {label: accumulators[label].finish(name) for label, name in readers.items()}
+                for layer in group:
+                    solution, layer_result = solve_layer(block, layer, hessians[layer.matrix.reads], self._storage(layer))
+                    solutions[layer.name] = solution
+                    results.append(layer_result)
+                    self._report_layer(layer_result)
+            self._install(block, layers, {layer.name: solutions[layer.name].weights for layer in group})
+        self.finished.save(index, solutions, results)
+        return results
+
+    def _install(self, block: nn.Module, layers: tuple[PlannedLayer, ...], weights: dict[str, Weights]) -> None:
+        for layer in layers:
+            if layer.name in weights:
+                install(block, layer, weights[layer.name], self._storage(layer))
+
+    def _storage(self, layer: PlannedLayer) -> torch.dtype:
+        stored = self.model.checkpoint.stored_name(f"{layer.name}.weight")
+        assert stored is not None
+        return self.model.checkpoint.dtype_of(stored)
+
+    def _scores(self, dense: Stream, compressed: Stream) -> list[WindowScore]:
+        vocab_size = self.model.checkpoint.architecture.vocab_size
+        return [
+            score_window(self._evaluation_WL[w], dense[w], compressed[w], self.model.logits, vocab_size)
+            for w in range(len(dense))
+        ]
+
+    def _begin(self, activity: Activity, block: int) -> None:
+        self._on_event(ActivityStarted(activity=activity, block=block, blocks=self._blocks))
+
+    def _report_layer(self, result: LayerResult) -> None:
+        if result.fallbacks:
+            self._on_event(Note(level="warning", message=f"{result.name}: {'; '.join(result.fallbacks)}"))
+        self._on_event(LayerFinished(result=result))
+
+    def _end_block(self, index: int, results: list[LayerResult], seconds: float, *, is_replayed: bool) -> None:
+        if not is_replayed:
+            self._solving_s.append(seconds)
+        errors = [result.relative_error for result in results if result.relative_error is not None]
+        left = self._blocks - index - 1
+        self._on_event(
+            BlockFinished(
+                block=index + 1,
+                blocks=self._blocks,
+                fraction=(index + 1) / self._blocks,
+                eta_s=left * sum(self._solving_s) / len(self._solving_s) if self._solving_s else None,
+                mean_relative_error=sum(errors) / len(errors) if errors else None,
+                host_memory_bytes=self._meter.now_bytes(),
+                device_memory_bytes=self._meter.device_bytes(),
+                is_replayed=is_replayed,
+            )
+        )
