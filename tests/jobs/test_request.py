@@ -1,0 +1,60 @@
+import pytest
+from pydantic import ValidationError
+
+from compression.errors import InvalidOptions
+from jobs.errors import SourceError
+from jobs.request import EXAMPLES, JobRequest, check_request
+
+SHORT = {"model": "demo:smollm2-135m", "recipe": {"sparsity": 0.5}}
+
+
+def test_everything_but_model_and_recipe_has_a_default() -> None:
+    request = JobRequest.model_validate(SHORT)
+    assert (request.calibration.nsamples, request.calibration.source, request.evaluation.windows) == (128, "sotu", 20)
+    assert check_request(request).options.method == "sparsegpt"
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_published_example_is_accepted(example: object) -> None:
+    check_request(JobRequest.model_validate(example))
+
+
+def test_unknown_fields_are_refused() -> None:
+    with pytest.raises(ValidationError, match="colour"):
+        JobRequest.model_validate({**SHORT, "colour": "red"})
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [{"": "x"}, {"with space": "x"}, {"k": "x" * 256}, {"k": "\0"}, {f"k{n}": "" for n in range(33)}],
+    ids=["empty-key", "space-in-key", "long-value", "control-sign-in-value", "too-many"],
+)
+def test_labels_outside_their_bounds_are_refused(labels: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="labels"):
+        JobRequest.model_validate({**SHORT, "labels": labels})
+
+
+def test_a_contradictory_recipe_is_refused_with_its_field() -> None:
+    with pytest.raises(InvalidOptions) as refusal:
+        check_request(JobRequest.model_validate({**SHORT, "recipe": {"sparsity": 0.3, "pattern": "2:4"}}))
+    assert refusal.value.field == "recipe.sparsity"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model": "demo:unheard-of"},
+        {"model": "../somewhere"},
+        {"calibration": {"source": "sotu2"}},
+        {"evaluation": {"sources": ["sotu", "file:///etc/passwd"]}},
+    ],
+    ids=["demo", "path", "calibration", "evaluation"],
+)
+def test_a_source_outside_the_grammar_is_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(SourceError):
+        check_request(JobRequest.model_validate({**SHORT, **fields}))
+
+
+def test_each_text_is_named_once() -> None:
+    request = JobRequest.model_validate({**SHORT, "evaluation": {"sources": ["sotu", "hf:a/b", "sotu"]}})
+    assert request.text_sources == ("sotu", "hf:a/b")

@@ -1,0 +1,121 @@
+"""The worker as it is started for real: Celery, a broker, a database. The job's runner waits at a lock that the test holds."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cli.embedded import ValkeyServer
+from jobs.database import Sessions
+from jobs.queue import make_celery, ring, rings_waiting
+from jobs.settings import Settings
+from jobs.states import State
+from tests.worker.conftest import Submit, read_job, wait_until
+
+COMMAND = (sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--pool", "threads", "--concurrency", "1")
+
+
+@pytest.fixture
+def served(settings: Settings, valkey: ValkeyServer) -> Settings:
+    return settings.model_copy(update={"broker_url": valkey.url})
+
+
+@contextmanager
+def worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "SCALPEL_DATA_DIR": str(settings.data_dir),
+        "SCALPEL_BROKER_URL": settings.broker_url or "",
+        "SCALPEL_MODEL_ROOTS": str(settings.model_roots[0]),
+        "SCALPEL_LEASE_S": "60",
+        "SCALPEL_HEARTBEAT_S": "0.2",
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(COMMAND, env=environment, stdout=output, stderr=output, start_new_session=True)
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+@contextmanager
+def locked(settings: Settings, job_id: str) -> Iterator[None]:
+    """The job's runner waits for as long as this is open."""
+    path = settings.scratch_dir / "jobs" / job_id / "lock"
+    path.parent.mkdir(parents=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def ring_for(settings: Settings) -> None:
+    celery = make_celery(settings)
+    ring(celery)
+    celery.close()
+
+
+def waiting(settings: Settings) -> int:
+    celery = make_celery(settings)
+    count = rings_waiting(celery)
+    celery.close()
+    return count
+
+
+def runner_of(process: subprocess.Popen[bytes]) -> psutil.Process:
+    found: list[psutil.Process] = []
+
+    def is_there() -> bool:
+        children = psutil.Process(process.pid).children()
+        found.extend(child for child in children if "worker.runner" in child.cmdline())
+        return bool(found)
+
+    wait_until(is_there)
+    return found[0]
+
+
+def test_a_busy_worker_leaves_rings_to_others_and_hands_its_job_back_on_sigterm(
+    served: Settings, sessions: Sessions, submit: Submit, tmp_path: Path
+) -> None:
+    job_id = submit(max_attempts=1)
+    with locked(served, job_id), worker(served, tmp_path / "log") as process:
+        ring_for(served)
+        runner = runner_of(process)
+        ring_for(served)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.0)
+        assert waiting(served) == 1
+        process.terminate()
+        process.wait(20)
+        assert not runner.is_running()
+    job = read_job(sessions, job_id)
+    assert (job.state, job.attempt, job.max_attempts) == (State.QUEUED, 1, 2)
+
+
+def test_ctrl_c_of_the_whole_group_leaves_no_child(
+    served: Settings, sessions: Sessions, submit: Submit, tmp_path: Path
+) -> None:
+    job_id = submit()
+    with locked(served, job_id), worker(served, tmp_path / "log") as process:
+        ring_for(served)
+        runner = runner_of(process)
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(20)
+        assert not runner.is_running()
+    assert read_job(sessions, job_id).state is State.QUEUED
+
+
+def test_a_killed_worker_leaves_no_child(served: Settings, submit: Submit, tmp_path: Path) -> None:
+    job_id = submit()
+    with locked(served, job_id), worker(served, tmp_path / "log") as process:
+        ring_for(served)
+        runner = runner_of(process)
+        process.kill()
+        wait_until(lambda: not runner.is_running() or runner.status() == psutil.STATUS_ZOMBIE)

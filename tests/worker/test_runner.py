@@ -1,0 +1,149 @@
+"""The true runner as its supervisor starts it."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from compression.protocol import Calibration, Evaluation, Output
+from compression.recipe import Recipe
+from compression.report import Report
+from jobs import repository
+from jobs.artifacts import artifact_store
+from jobs.database import Sessions
+from jobs.settings import Settings
+from jobs.states import State
+from tests import tiny_models
+from tests.worker.conftest import Submit, events, read_job
+from worker.attempt import RUNNER_COMMAND, Host
+from worker.environment import child_environment
+from worker.runner import SUPERVISOR_IS_GONE
+from worker.spec import RunSpec
+from worker.supervisor import Supervisor
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> RunSpec:
+    return RunSpec(
+        model_path=tmp_path / "model",
+        model_name="model",
+        model_revision=None,
+        model_notes=(),
+        recipe=Recipe(sparsity=0.5),
+        calibration=Calibration(),
+        evaluation=Evaluation(),
+        output=Output(),
+        texts={},
+        out=tmp_path / "out",
+        work=tmp_path / "work",
+        lock=tmp_path / "lock",
+        lock_timeout_s=0.3,
+        cache=tmp_path / "cache",
+        device="cpu",
+        provenance={},
+    )
+
+
+def start(tmp_path: Path, *command: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command or RUNNER_COMMAND,
+        env=child_environment(os.environ, tmp_path, None),
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def tell(process: subprocess.Popen[bytes], spec: RunSpec) -> None:
+    assert process.stdin is not None
+    process.stdin.write(spec.to_line())
+    process.stdin.flush()
+
+
+def test_it_exits_at_once_when_its_supervisor_is_gone(tmp_path: Path, spec: RunSpec) -> None:
+    with spec.lock.open("w") as lock, start(tmp_path) as process:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # so that it would wait for long
+        tell(process, spec.model_copy(update={"lock_timeout_s": 600.0}))
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.0)
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(10.0) == SUPERVISOR_IS_GONE
+
+
+def test_it_does_not_write_beside_another_attempt(tmp_path: Path, spec: RunSpec) -> None:
+    with spec.lock.open("w") as lock, start(tmp_path) as process:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        tell(process, spec)
+        assert process.stdout is not None and process.stderr is not None
+        assert (process.stdout.read(), process.wait(10.0)) == (b"", 1)
+        assert b"has not left" in process.stderr.read()
+
+
+def test_what_others_print_does_not_reach_the_protocol(tmp_path: Path, spec: RunSpec) -> None:
+    program = """
+import os
+from worker import runner
+def run(spec, send):
+    print("from Python")
+    os.system("echo from a child")
+    os.write(1, b"from C\\n")
+runner.run = run
+runner.main()
+"""
+    with start(tmp_path, sys.executable, "-c", program) as process:
+        tell(process, spec)
+        assert process.stdout is not None and process.stderr is not None
+        assert [json.loads(line)["type"] for line in process.stdout] == ["result"]
+        printed = process.stderr.read()
+    assert all(words in printed for words in (b"from Python", b"from a child", b"from C"))
+
+
+def test_an_artifact_that_an_earlier_attempt_completed_is_not_made_again(tmp_path: Path, spec: RunSpec) -> None:
+    spec.out.mkdir()
+    with start(tmp_path) as process:
+        tell(process, spec)
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline()) == {"type": "result", "report": "report.json"}
+
+
+def test_what_a_recipe_does_not_say_stays_unsaid(spec: RunSpec) -> None:
+    recipe = Recipe.model_validate({"bits": 4, "overrides": {"*.q_proj": {"bits": None, "sparsity": 0.5}}})
+    sent = RunSpec.model_validate_json(spec.model_copy(update={"recipe": recipe}).to_line())
+    assert sent.recipe == recipe
+    assert sent.recipe.model_fields_set == {"bits", "overrides"}
+
+
+def test_a_real_model_is_compressed_and_published(settings: Settings, sessions: Sessions, submit: Submit) -> None:
+    root = settings.model_roots[0]
+    text = root / "text.txt"
+    text.write_text(tiny_models.text())
+    job_id = submit(
+        model=str(tiny_models.save(root / "llama")),
+        recipe={"sparsity": 0.5, "pattern": "2:4"},
+        calibration={"source": str(text), "nsamples": 4, "seqlen": 32},
+        evaluation={"sources": [str(text)], "windows": 2, "seqlen": 32},
+        labels={"team": "a"},
+    )
+    store = artifact_store(settings)
+    Supervisor(Host(settings, sessions, store, os.environ, threading.Event())).work_off()
+
+    job = read_job(sessions, job_id)
+    assert job.state is State.SUCCEEDED, job.error
+    told = events(sessions, job_id)
+    stages = [event.data["stage"] for event in told if event.type == "stage"]
+    assert stages == ["fetching", "compressing", "exporting", "verifying", "publishing"]
+    assert [event.data["block"] for event in told if event.type == "block"] == list(range(1, tiny_models.BLOCKS + 1))
+    with sessions() as session:
+        names = {file.name for file in repository.artifacts(session, job_id)}
+        found = repository.report(session, job_id)
+    assert {"config.json", "scalpel.json", "report.json", "model.safetensors.index.json"} <= names
+    report = Report.model_validate_json(b"".join(store.stream(found.sha256)))
+    assert report.provenance == {"job_id": job_id, "attempt": 1, "labels": {"team": "a"}}
+    assert all(layer.sparsity == 0.5 for layer in report.layers)

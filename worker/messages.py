@@ -1,0 +1,32 @@
+"""What the runner says on its pipe: the library's events, and at the end one result or one typed error."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from compression.events import ActivityStarted, BlockFinished, LayerFinished, Note, StageStarted
+from jobs.failure import Failure
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Result(_Line):
+    """The artifact folder is complete."""
+
+    type: Literal["result"] = "result"
+    report: str = Field(description="The report's file name in it.")
+
+
+class Error(_Line):
+    """The library refused or failed in a way that another attempt would meet again."""
+
+    type: Literal["error"] = "error"
+    error: Failure
+
+
+Message = Annotated[
+    StageStarted | ActivityStarted | LayerFinished | BlockFinished | Note | Result | Error, Field(discriminator="type")
+]
+MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)

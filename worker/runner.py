@@ -1,0 +1,115 @@
+"""The child process: reads one RunSpec, runs one compression, says what happens as JSON lines. Knows no database or broker.
+
+Its standard input stays open for as long as its supervisor lives; at its end the runner exits at once, so that no orphan
+computes on. The real standard output is kept for the protocol; what anything else prints goes to standard error.
+"""
+
+import fcntl
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from pydantic import BaseModel
+
+from compression.errors import CompressionError
+from compression.manifest import REPORT_FILE
+from compression.models.source import ModelSource
+from jobs.failure import from_compression_error
+from worker.messages import Error, Result
+from worker.spec import RunSpec
+
+Send = Callable[[BaseModel], None]
+
+SUPERVISOR_IS_GONE = 70  # exit status, seen by nobody
+
+
+def main() -> None:
+    send = _sender(_take_standard_output())
+    spec = RunSpec.model_validate_json(sys.stdin.buffer.readline())
+    threading.Thread(target=_exit_with_supervisor, daemon=True).start()
+    with _sole_writer(spec.lock, spec.lock_timeout_s):
+        try:
+            run(spec, send)
+        except CompressionError as error:
+            send(Error(error=from_compression_error(error)))
+        else:
+            send(Result(report=REPORT_FILE))
+
+
+def run(spec: RunSpec, send: Send) -> None:
+    """Make the artifact folder, unless an earlier attempt completed it and was lost while publishing.
+
+    Raises: CompressionError.
+    """
+    if spec.out.exists():  # it appears complete or not at all
+        return
+    # Imported late: torch takes seconds, and what it prints must find the standard output already moved away.
+    from compression.compress import compress
+
+    compress(
+        ModelSource(spec.model_path, spec.model_name, spec.model_revision, spec.model_notes),
+        spec.recipe,
+        spec.out,
+        calibration=spec.calibration,
+        evaluation=spec.evaluation,
+        output=spec.output,
+        texts=spec.texts,
+        work=spec.work,
+        cache=spec.cache,
+        device=spec.device,
+        provenance=spec.provenance,
+        on_event=send,
+    )
+
+
+def _take_standard_output() -> BinaryIO:
+    """Keep file descriptor 1 for the protocol and let everybody else's prints, C libraries' too, go to standard error."""
+    protocol = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return protocol
+
+
+def _sender(protocol: BinaryIO) -> Send:
+    def send(message: BaseModel) -> None:
+        protocol.write(message.model_dump_json().encode() + b"\n")
+        protocol.flush()
+
+    return send
+
+
+def _exit_with_supervisor() -> None:
+    while os.read(0, 4096):  # not through sys.stdin, whose lock would abort the interpreter's own way out
+        pass
+    os._exit(SUPERVISOR_IS_GONE)
+
+
+@contextmanager
+def _sole_writer(path: Path, timeout_s: float) -> Iterator[None]:
+    """Hold the job's lock on this host. The runner of a lost attempt dies within moments; until then, wait for it.
+
+    Raises: TimeoutError.
+    """
+    deadline = time.monotonic() + timeout_s
+    with path.open("w") as file:
+        while not _try_lock(file.fileno()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the runner of another attempt has not left {path.parent} within {timeout_s:g} s")
+            time.sleep(0.1)
+        yield
+
+
+def _try_lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()
