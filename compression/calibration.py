@@ -120,6 +120,8 @@ def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return list(tokenizer(text, verbose=False)["input_ids"])
+    backend.no_truncation()  # some checkpoints' tokenizer.json carries the settings of their training
+    backend.no_padding()
     return list(backend.encode_batch_fast([text])[0].ids)  # the same ids without character offsets, in 0.4 of the time
 
 
@@ -143,13 +145,13 @@ def _read_text(path: Path, source: str) -> str:
         text = path.read_text("utf-8")
     except FileNotFoundError as error:
         raise CalibrationError(f"{source}: no such text; name sotu, or a .txt, .jsonl or .safetensors file") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # not UTF-8, or no possible path
         raise CalibrationError(f"{source}: cannot be read as UTF-8 text ({error})") from error
     return "\n\n".join(_documents(text, source)) if path.suffix == ".jsonl" else text
 
 
 def _documents(text: str, source: str) -> Iterator[str]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # other line ends are legal inside a string
         if not line.strip():
             continue
         try:

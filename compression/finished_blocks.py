@@ -33,7 +33,7 @@ class FinishedBlocks:
 
     def __init__(self, folder: Path, fingerprint: Fingerprint) -> None:
         self.folder = folder
-        self.restarts = _differences(folder / "fingerprint.json", fingerprint)
+        self.restarts = _differences(folder, fingerprint)
         if self.restarts:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,12 +77,14 @@ def _by_module(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return modules
 
 
-def _differences(path: Path, fingerprint: Fingerprint) -> tuple[str, ...]:
+def _differences(folder: Path, fingerprint: Fingerprint) -> tuple[str, ...]:
+    path = folder / "fingerprint.json"
     if not path.is_file():
-        return ()
+        is_empty = not folder.is_dir() or not any(folder.iterdir())
+        return () if is_empty else ("fingerprint missing",)  # an unlike pass whose removal was itself interrupted
     try:
-        found = json.loads(path.read_text())
-    except ValueError:
+        found = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError):
         return ("fingerprint unreadable",)
     changed = [name for name in sorted({*found, *fingerprint}) if found.get(name) != fingerprint.get(name)]
     return tuple(f"{name} was {found.get(name, 'absent')}, is {fingerprint.get(name, 'absent')}" for name in changed)

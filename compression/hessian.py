@@ -131,4 +131,5 @@ def _inverse_upper_factor(H_CC: Tensor) -> Tensor | None:
     R_CC = M_CC.flip(0, 1)
     eye = torch.eye(H_CC.shape[0], dtype=H_CC.dtype, device=H_CC.device)
     U_CC = torch.linalg.solve_triangular(R_CC, eye, upper=True)
-    return U_CC if bool(torch.isfinite(U_CC).all()) else None
+    is_sound = torch.isfinite(U_CC).all() and (U_CC.diagonal() > 0).all()
+    return U_CC if bool(is_sound) else None

@@ -13,7 +13,7 @@ def zeros_before(sparsity: float, rows: int, column: int) -> int:
 
     Cumulative counts make the total round(s * R * C) exactly, however the columns are cut into blocks.
     """
-    return round(sparsity * rows * column)
+    return round(sparsity * (rows * column))
 
 
 def keep_largest(score: Tensor, pruned: int) -> Tensor:

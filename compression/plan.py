@@ -105,9 +105,13 @@ def _fate(
 
 
 def _default_group_size(layers: list[PlannedLayer]) -> int | None:
-    """The largest of 128, 64, 32 that divides the width of every matrix that takes the default; None: whole rows."""
-    widths = [x.matrix.shape[1] for x in layers if isinstance(x.options, QuantizationOptions) and x.options.group_size is None]
-    return next((size for size in DEFAULT_GROUP_SIZES if widths and all(width % size == 0 for width in widths)), None)
+    """The largest of 128, 64, 32 that divides every width that takes the default and that n:m tiles; None: whole rows."""
+    takers = [x for x in layers if isinstance(x.options, QuantizationOptions) and x.options.group_size is None]
+    pairs = [
+        (x.matrix.shape[1], x.options.nm[1] if isinstance(x.options, PruningOptions) and x.options.nm else 1) for x in takers
+    ]
+    fitting = (size for size in DEFAULT_GROUP_SIZES if pairs and all(width % size == size % m == 0 for width, m in pairs))
+    return next(fitting, None)
 
 
 def _grouped(options: LayerOptions, group_size: int | None) -> LayerOptions:

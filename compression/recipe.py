@@ -103,7 +103,7 @@ def resolve(recipe: Recipe) -> ResolvedRecipe:
     overrides: dict[NamePattern, Any] = {}
     for name, override in recipe.overrides.items():
         where = f"recipe.overrides.{name}"
-        overrides[name] = None if override is None else _options(_merge(base, _said(override)), where)
+        overrides[name] = None if override is None else _override(base, _said(override), where)
     return ResolvedRecipe(
         options=_options(base, "recipe"),
         true_sequential=recipe.true_sequential,
@@ -118,8 +118,16 @@ def _said(target: Target) -> dict[str, Any]:
     return {name: getattr(target, name) for name in Target.model_fields if name in target.model_fields_set}
 
 
+def _override(base: dict[str, Any], override: dict[str, Any], where: str) -> Any:
+    """The options of an override: what the recipe said for another method is dropped, the override's own words are not."""
+    merged = _merge(base, override)
+    method = merged.get("method") or _method_for({name: value for name, value in merged.items() if value is not None}, where)
+    takes = METHOD_OPTIONS[method].model_fields
+    return _options({n: v for n, v in merged.items() if n in takes or n in override or n in ("sparsity", "bits")}, where)
+
+
 def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
-    """The override's words over the recipe's. Sparsity and n:m pattern go together: naming one anew drops the other."""
+    """The override's words over the recipe's. A new n:m pattern brings its sparsity; no sparsity means no pattern."""
     merged = {**base, **override}
     if "pattern" in override and "sparsity" not in override and parse_pattern(override["pattern"] or "unstructured"):
         merged.pop("sparsity", None)

@@ -36,7 +36,7 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in _READERS:
         raise UnsupportedModel(f"model_type {model_type!r} is unknown; known are {known}")
-    classes = config.get("architectures") or []
-    if classes and not any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in classes):
-        raise UnsupportedModel(f"{classes[0]} is not a causal language model")
-    return _READERS[model_type](Config(config))
+    read = Config(config)
+    if read.class_name and not read.class_name.endswith(("ForCausalLM", "LMHeadModel")):
+        raise UnsupportedModel(f"{read.class_name} is not a causal language model")
+    return _READERS[model_type](read)

@@ -6,6 +6,9 @@ from typing import Any
 
 from compression.errors import UnsupportedModel
 
+MAX_SIZE = 2**24  # of any width, vocabulary or position in a config; a hostile one must not cost memory
+MAX_BLOCKS = 4096
+
 
 @dataclass(frozen=True)
 class Matrix:
@@ -52,6 +55,13 @@ class Architecture:
         """Full module name of a matrix; blocks count from 0."""
         return f"{self.block_path}.{block}.{matrix.name}"
 
+    def __post_init__(self) -> None:
+        if self.blocks > MAX_BLOCKS:
+            raise UnsupportedModel(f"config.json: {self.blocks} blocks are more than {MAX_BLOCKS}")
+        for matrix in self.matrices:
+            if min(matrix.shape) < 1:
+                raise UnsupportedModel(f"config.json: {matrix.name} would have the shape {matrix.shape}")
+
 
 Reader = Callable[["Config"], Architecture]
 
@@ -62,7 +72,8 @@ class Config:
     def __init__(self, data: Mapping[str, Any]) -> None:
         self.data = data
         self.model_type = str(data.get("model_type", ""))
-        self.class_name = str((data.get("architectures") or [""])[0])
+        classes = data.get("architectures")
+        self.class_name = str(classes[0]) if isinstance(classes, list) and classes else ""
 
     def positive(self, *names: str, default: int | None = None) -> int:
         """The first of the named entries that is there, as a positive integer.
@@ -73,8 +84,8 @@ class Config:
             value = self.data.get(name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UnsupportedModel(f"config.json: {name} is {value!r}, not a positive integer")
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SIZE:
+                raise UnsupportedModel(f"config.json: {name} is {value!r}, not an integer from 1 to {MAX_SIZE}")
             return value
         if default is None:
             raise UnsupportedModel(f"config.json has no {names[0]}, which a {self.model_type} model needs")

@@ -3,6 +3,8 @@
 Zero is on every grid, so a pruned weight is the code of the zero point and stays exactly zero.
 """
 
+from dataclasses import replace
+
 import torch
 
 from compression.hessian import SingularHessian
@@ -44,4 +46,4 @@ def _data_free(layer: LayerProblem, options: JointOptions) -> LayerSolution:
     pruned = magnitude(layer, MagnitudeOptions(sparsity=options.sparsity, pattern=options.pattern))
     shared = options.model_dump(include=set(RtnOptions.model_fields) - {"method"})
     problem = LayerProblem(layer.name, torch.as_tensor(pruned.weights.to_dense()), layer.hessian, layer.scale_dtype)
-    return rtn(problem, RtnOptions(**shared))
+    return replace(rtn(problem, RtnOptions(**shared)), method="magnitude + rtn")

@@ -16,6 +16,7 @@ MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+DAMAGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)  # what reading untrusted JSON may raise
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -36,12 +37,16 @@ def read_folder(folder: Path) -> dict[str, TensorInfo]:
     Raises: UnsupportedModel: no safetensors (pickled weights only, or nothing), an index that names files outside the folder
         or tensors that are not there, a truncated or lying header.
     """
+    weight_map = _weight_map(folder)
     tensors: dict[str, TensorInfo] = {}
-    for file in _weight_files(folder):
-        for info in read_header(file):
+    for file in sorted(set(weight_map.values())) if weight_map else [_single_file(folder)]:
+        for info in read_header(folder / file):
             if info.name in tensors:
-                raise UnsupportedModel(f"tensor {info.name} is in both {tensors[info.name].file.name} and {file.name}")
+                raise UnsupportedModel(f"tensor {info.name!r} is in both {tensors[info.name].file.name} and {file}")
             tensors[info.name] = info
+    for name, file in (weight_map or {}).items():
+        if name not in tensors or tensors[name].file.name != file:
+            raise UnsupportedModel(f"{INDEX_FILE} says that tensor {name!r} is in {file}, which does not hold it")
     return tensors
 
 
@@ -54,30 +59,44 @@ def read_header(file: Path) -> list[TensorInfo]:
             raise UnsupportedModel(f"{file.name}: header length {length} does not fit a file of {size} bytes; truncated?")
         raw = stream.read(length)
     try:
-        header = json.loads(raw)
+        header = json.loads(raw, object_pairs_hook=_unique)
         entries = [_entry(name, body, file) for name, body in header.items() if name != "__metadata__"]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except DAMAGE as error:
         raise UnsupportedModel(f"{file.name}: damaged header ({error})") from error
     _check_extents(file, sorted((begin, end, info.name) for info, begin, end in entries), size - 8 - length)
     return [info for info, _, _ in entries]
 
 
 def _entry(name: str, body: dict[str, Any], file: Path) -> tuple[TensorInfo, int, int]:
-    dtype, shape = body["dtype"], tuple(int(n) for n in body["shape"])
-    begin, end = (int(n) for n in body["data_offsets"])
+    dtype, shape = body["dtype"], _integers(body["shape"])
+    begin, end = _integers(body["data_offsets"])
     if dtype not in DTYPE_BYTES:
-        raise UnsupportedModel(f"{file.name}: tensor {name} has dtype {dtype}; the weights must be plain floating point")
+        raise UnsupportedModel(f"{file.name}: tensor {name!r} has dtype {dtype!r}; the weights must be plain floating point")
     expected = math.prod(shape) * DTYPE_BYTES[dtype]
     if any(n < 0 for n in shape) or end - begin != expected:
-        raise UnsupportedModel(f"{file.name}: tensor {name} claims {end - begin} bytes, its shape {shape} needs {expected}")
+        raise UnsupportedModel(f"{file.name}: tensor {name!r} claims {end - begin} bytes, its shape {shape} needs {expected}")
     return TensorInfo(name, file, dtype, shape, expected), begin, end
+
+
+def _integers(values: Any) -> tuple[int, ...]:
+    if not isinstance(values, list) or any(type(value) is not int for value in values):
+        raise ValueError(f"{values!r} is no list of integers")
+    return tuple(values)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON keeps the last of equal keys without a word; two readers could then see two models."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
 
 
 def _check_extents(file: Path, extents: list[tuple[int, int, str]], data_bytes: int) -> None:
     position = 0
     for begin, end, name in extents:
         if begin != position:
-            raise UnsupportedModel(f"{file.name}: tensor {name} starts at byte {begin}, expected {position}")
+            raise UnsupportedModel(f"{file.name}: tensor {name!r} starts at byte {begin}, expected {position}")
         position = end
     if position != data_bytes:
         raise UnsupportedModel(
@@ -85,27 +104,30 @@ def _check_extents(file: Path, extents: list[tuple[int, int, str]], data_bytes: 
         )
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    index = folder / INDEX_FILE
-    if index.is_file():
-        return _indexed_files(folder, index)
+def _single_file(folder: Path) -> str:
     if (folder / SINGLE_FILE).is_file():
-        return [folder / SINGLE_FILE]
+        return SINGLE_FILE
     pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED)
     if pickled:
         raise UnsupportedModel(f"only pickled weights ({pickled[0]}), which can run code when opened; convert to safetensors")
     raise UnsupportedModel(f"no {SINGLE_FILE} and no {INDEX_FILE} in the model folder")
 
 
-def _indexed_files(folder: Path, index: Path) -> list[Path]:
+def _weight_map(folder: Path) -> dict[str, str] | None:
+    """The index's file name by tensor name, each a plain name of a file that is there; None without an index."""
+    index = folder / INDEX_FILE
+    if not index.is_file():
+        return None
     try:
-        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
-        names = sorted({str(name) for name in weight_map.values()})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        weight_map = dict(json.loads(index.read_text("utf-8"), object_pairs_hook=_unique)["weight_map"])
+    except DAMAGE as error:
         raise UnsupportedModel(f"{index.name}: damaged index ({error})") from error
-    for name in names:
-        if name != os.path.basename(name) or name in ("", ".", "..") or "\\" in name:  # noqa: PTH119  a string, not a path
+    if not weight_map:
+        raise UnsupportedModel(f"{index.name} names no tensors")
+    present = {path.name for path in folder.iterdir() if path.is_file()}
+    for name in weight_map.values():
+        if not isinstance(name, str) or name != os.path.basename(name) or "\\" in name:  # noqa: PTH119  a string, not a path
             raise UnsupportedModel(f"{index.name} names {name!r}, which is outside the model folder")
-        if not (folder / name).is_file():
-            raise UnsupportedModel(f"{index.name} names {name}, which is not there")
-    return [folder / name for name in names]
+        if name not in present:
+            raise UnsupportedModel(f"{index.name} names {name!r}, which is not there")
+    return weight_map

@@ -1,0 +1,112 @@
+"""Everything that is settled before the first weight is solved: model, plan, windows. All refusals happen here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from compression import environment
+from compression.calibration import TextReader, Windows
+from compression.errors import UnsupportedModel
+from compression.finished_blocks import Fingerprint
+from compression.models.checkpoint import Checkpoint
+from compression.models.gguf_source import dequantize_once
+from compression.models.source import ModelSource
+from compression.plan import Plan, plan, window_length
+from compression.protocol import Calibration, Evaluation
+from compression.recipe import Recipe, parse_recipe, resolve
+from compression.report import ModelInfo
+
+
+@dataclass(frozen=True)
+class Job:
+    """One compression, ready to run."""
+
+    info: ModelInfo
+    checkpoint: Checkpoint
+    plan: Plan
+    tokenizer: PreTrainedTokenizerBase
+    calibration: Windows
+    evaluation: tuple[Windows, ...]
+    seqlen: int  # of the evaluation windows
+
+    @property
+    def evaluation_WL(self) -> Tensor:
+        """All evaluation windows one after the other; (0, seqlen) when nothing is evaluated."""
+        return torch.cat([torch.empty(0, self.seqlen, dtype=torch.long), *(windows.ids_WL for windows in self.evaluation)])
+
+    @property
+    def first_window_L(self) -> Tensor:
+        """The window that the artifact is verified and sampled on."""
+        return self.evaluation_WL[0] if self.evaluation else self.calibration.ids_WL[0]
+
+    def fingerprint(self, device: torch.device, compute_dtype: torch.dtype) -> Fingerprint:
+        """Everything that a solved block depends on; a pass continues only where all of it is the same."""
+        here = environment.describe(device, compute_dtype)
+        return {
+            "model": self.info.digest,
+            "recipe": self.plan.recipe.model_dump_json(),
+            "calibration": self.calibration.describe().digest,
+            "device": f"{here.device} ({here.device_name})",
+            "compute_dtype": here.compute_dtype,
+            "threads": str(here.threads),
+            "instruction_set": here.instruction_set,
+            "versions": ", ".join(f"{name} {number}" for name, number in sorted(here.versions.items())),
+        }
+
+
+def prepare(
+    source: ModelSource,
+    recipe: Recipe | Mapping[str, Any],
+    calibration: Calibration,
+    evaluation: Evaluation,
+    texts: Mapping[str, Path],
+    cache: Path,
+) -> Job:
+    """Check everything that can be checked without solving, cheapest first.
+
+    Raises: InvalidOptions, UnsupportedModel, CalibrationError.
+    """
+    resolved = resolve(recipe if isinstance(recipe, Recipe) else parse_recipe(recipe))
+    folder, notes = dequantize_once(source.path, cache) if source.path.suffix == ".gguf" else (source.path, ())
+    checkpoint = Checkpoint(folder)
+    planned = plan(resolved, checkpoint.architecture)
+    calibration_seqlen = window_length("calibration.seqlen", calibration.seqlen, checkpoint.architecture)
+    evaluation_seqlen = window_length("evaluation.seqlen", evaluation.seqlen, checkpoint.architecture)
+    tokenizer = _tokenizer(folder)
+    reader = TextReader(tokenizer, checkpoint.architecture.vocab_size, texts)
+    return Job(
+        info=_describe(source, checkpoint, (*source.notes, *notes)),
+        checkpoint=checkpoint,
+        plan=planned,
+        tokenizer=tokenizer,
+        calibration=reader.calibration(calibration.source, calibration.nsamples, calibration_seqlen, calibration.seed),
+        evaluation=tuple(reader.evaluation(name, evaluation.windows, evaluation_seqlen) for name in evaluation.sources),
+        seqlen=evaluation_seqlen,
+    )
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnsupportedModel(f"the model folder has no tokenizer that transformers can load: {error}") from error
+    return tokenizer
+
+
+def _describe(source: ModelSource, checkpoint: Checkpoint, notes: tuple[str, ...]) -> ModelInfo:
+    return ModelInfo(
+        source=source.name,
+        revision=source.revision,
+        family=checkpoint.architecture.family,
+        architecture=checkpoint.architecture.class_name,
+        blocks=checkpoint.architecture.blocks,
+        parameters=checkpoint.parameters,
+        dtype=checkpoint.main_dtype,
+        digest=checkpoint.digest(),
+        notes=notes,
+    )

@@ -1,0 +1,68 @@
+"""What a finished pass amounts to: results by text, coverage, sizes."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from compression.errors import VerificationError
+from compression.evaluation import WindowScore, summarise
+from compression.plan import Plan
+from compression.preparation import Job
+from compression.report import Coverage, EvaluationResult, LayerResult, Sizes
+
+SCALE_BITS = 16  # what packed formats spend on a scale
+DENSE_NOTE = (
+    "The dense format keeps the source's dtype and layout: zeros are stored as zeros and quantised weights de-quantised, "
+    "so that the file loads everywhere and is no smaller than its source."
+)
+
+
+def results(job: Job, scores: Sequence[WindowScore]) -> tuple[EvaluationResult, ...]:
+    """One result for each text; the pass scored the windows of all texts in a row."""
+    left = iter(scores)
+    return tuple(summarise(w.describe(), [next(left) for _ in range(len(w.ids_WL))]) for w in job.evaluation)
+
+
+def coverage(plan: Plan, layers: Sequence[LayerResult]) -> tuple[Coverage, ...]:
+    """What became of every matrix of the plan.
+
+    Raises: VerificationError: a targeted matrix without a result; nothing may be skipped silently.
+    """
+    by_name = {layer.name: layer for layer in layers}
+    rows = []
+    for planned in plan.layers:
+        result = by_name.get(planned.name)
+        if planned.options is None:
+            rows.append(Coverage(name=planned.name, status="skipped", reason=planned.skipped))
+        elif result is None:
+            raise VerificationError(f"{planned.name} was targeted, but nothing solved it and nothing says why")
+        else:
+            is_fallback = result.method != planned.options.method
+            reason = "; ".join(result.fallbacks) or None
+            rows.append(Coverage(name=planned.name, status="fallback" if is_fallback else "solved", reason=reason))
+    return tuple(rows)
+
+
+def sizes(job: Job, layers: Sequence[LayerResult], folder: Path) -> Sizes:
+    """Bytes before and after, and what the targeted weights would need in a packed format."""
+    parameters = [math.prod(layer.shape) for layer in layers]
+    zeros = [round(layer.sparsity * count) for layer, count in zip(layers, parameters, strict=True)]
+    storage_bits = torch.empty(0, dtype=getattr(torch, job.info.dtype)).element_size() * 8
+    bits = [_bits(layer, storage_bits) * count for layer, count in zip(layers, parameters, strict=True)]
+    return Sizes(
+        source_bytes=job.checkpoint.size_bytes,
+        artifact_bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
+        targeted_parameters=sum(parameters),
+        zero_parameters=sum(zeros),
+        bits_per_targeted_weight=sum(bits) / sum(parameters),
+        note=DENSE_NOTE,
+    )
+
+
+def _bits(layer: LayerResult, storage_bits: int) -> float:
+    """Bits that one weight needs: its code and its share of scale and zero point, or the storage width where only pruned."""
+    if layer.bits is None:
+        return storage_bits
+    return layer.bits + (SCALE_BITS + layer.bits) / (layer.group_size or layer.shape[1])
