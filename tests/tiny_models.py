@@ -47,6 +47,8 @@ def build(family: str) -> PreTrainedModel:
             return LlamaForCausalLM(LlamaConfig(**_LLAMA, tie_word_embeddings=True))
         case "llama-untied":
             return LlamaForCausalLM(LlamaConfig(**_LLAMA, tie_word_embeddings=False, head_dim=16))
+        case "llama-wide":  # for groups of 64
+            return LlamaForCausalLM(LlamaConfig(**_LLAMA | {"hidden_size": 64, "intermediate_size": 128}))
         case "mistral":
             return MistralForCausalLM(MistralConfig(**_LLAMA, sliding_window=8))
         case "qwen2":
@@ -85,7 +87,9 @@ def _opt(**options: Any) -> OPTConfig:
 
 def save(folder: Path, family: str = "llama", dtype: torch.dtype = torch.float32, **options: Any) -> Path:
     """Write model and tokenizer as users' checkpoints are written. Args: options: of `save_pretrained`."""
-    build(family).to(dtype).save_pretrained(folder, **options)
+    model = build(family)
+    torch.nn.Module.to(model, dtype)
+    model.save_pretrained(folder, **options)
     byte_tokenizer().save_pretrained(folder)
     return folder
 

@@ -16,3 +16,9 @@ def test_threads_are_set_only_when_said() -> None:
     assert child_environment({"OMP_NUM_THREADS": "2"}, home, None)["OMP_NUM_THREADS"] == "2"
     assert child_environment({"OMP_NUM_THREADS": "2"}, home, 4)["OMP_NUM_THREADS"] == "4"
     assert "OMP_NUM_THREADS" not in child_environment({}, home, None)
+
+
+def test_threads_sleep_at_barriers_unless_told_to_spin() -> None:
+    home = Path("/scratch/home")
+    assert child_environment({}, home, None)["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert child_environment({"OMP_WAIT_POLICY": "ACTIVE"}, home, None)["OMP_WAIT_POLICY"] == "ACTIVE"
