@@ -120,10 +120,11 @@ def _said(target: Target) -> dict[str, Any]:
 
 def _override(base: dict[str, Any], override: dict[str, Any], where: str) -> Any:
     """The options of an override: what the recipe said for another method is dropped, the override's own words are not."""
-    merged = _merge(base, override)
-    method = merged.get("method") or _method_for({name: value for name, value in merged.items() if value is not None}, where)
-    takes = METHOD_OPTIONS[method].model_fields
-    return _options({n: v for n, v in merged.items() if n in takes or n in override or n in ("sparsity", "bits")}, where)
+    merged = {name: value for name, value in _merge(base, override).items() if value is not None}
+    _settle_pattern(merged, where)
+    takes = METHOD_OPTIONS[merged.get("method") or _method_for(merged, where)].model_fields
+    target = ("method", "sparsity", "bits")
+    return _options({n: v for n, v in merged.items() if n in takes or n in override or n in target}, where)
 
 
 def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:

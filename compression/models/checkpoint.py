@@ -84,7 +84,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise UnsupportedModel("the model folder has no config.json") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UnsupportedModel(f"config.json cannot be read: {error}") from error
     if not isinstance(data, dict):
         raise UnsupportedModel("config.json does not hold an object")
