@@ -133,16 +133,13 @@ def _resolved(recipe: ResolvedRecipe, group_size: int | None) -> ResolvedRecipe:
 def _check_widths(layers: list[PlannedLayer]) -> None:
     for layer in layers:
         width = layer.matrix.shape[1]
-        for field, size in _tiles(layer.options):
+        for option, size in _tiles(layer.options):
             if width % size:
-                fitting = ", ".join(str(s) for s in sorted(_divisors(layers)) if s >= 16) or "row"
-                raise InvalidOptions(
-                    f"recipe.{field}",
-                    f"{size} does not divide the {width} inputs of {layer.name}",
-                    f"group sizes that fit every targeted matrix: {fitting}, or row"
-                    if field == "group_size"
-                    else f"m that divides {width}",
-                )
+                fitting = [str(s) for s in sorted(_divisors(layers)) if s >= 16]
+                allowed = f"m that divides {width}"
+                if option == "group_size":
+                    allowed = f"sizes that fit every targeted matrix: {', '.join([*fitting, 'row'])}"
+                raise InvalidOptions(f"recipe.{option}", f"{size} does not divide the {width} inputs of {layer.name}", allowed)
 
 
 def _tiles(options: LayerOptions | None) -> Iterator[tuple[str, int]]:

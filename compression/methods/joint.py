@@ -10,7 +10,7 @@ import torch
 from compression.hessian import SingularHessian
 from compression.layer import GridWeights, LayerProblem, LayerSolution
 from compression.methods.magnitude import magnitude
-from compression.methods.rtn import fit_groups, groups, rtn
+from compression.methods.rtn import groups, rtn
 from compression.methods.sparsegpt import pruner_for, without_dead
 from compression.obs import Rounder, sweep
 from compression.options import JointOptions, MagnitudeOptions, RtnOptions
@@ -24,7 +24,6 @@ def joint(layer: LayerProblem, options: JointOptions) -> LayerSolution:
     except SingularHessian as failure:
         return _data_free(layer, options).after(failure.steps)
     W_RC, group_C = without_dead(layer), groups(layer.W_RC, options)
-    is_per_row = int(group_C.max()) == 0
     rounder = Rounder(
         W_RC.shape[0],
         group_C,
@@ -32,7 +31,7 @@ def joint(layer: LayerProblem, options: JointOptions) -> LayerSolution:
         symmetric=options.symmetric,
         search=options.grid == "mse",
         scale_dtype=layer.scale_dtype,
-        fitted=fit_groups(W_RC, options, layer.scale_dtype) if is_per_row else None,
+        fitted=None,
     )
     pruner = pruner_for(options, factor.U_CC)
     sweep(W_RC, factor.U_CC, pruner=pruner, rounder=rounder, block_size=options.block_size)

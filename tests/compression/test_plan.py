@@ -155,7 +155,7 @@ def test_width_that_the_group_does_not_divide_is_refused_with_the_layer_and_what
         planned({"bits": 4, "group_size": 128}, architecture(width=256, inner=320))
     assert caught.value.field == "recipe.group_size"
     assert caught.value.reason == "128 does not divide the 320 inputs of model.layers.0.mlp"
-    assert caught.value.allowed == "group sizes that fit every targeted matrix: 16, 32, 64, or row"
+    assert caught.value.allowed == "sizes that fit every targeted matrix: 16, 32, 64, row"
 
 
 def test_width_that_the_pattern_does_not_divide_is_refused_with_the_layer() -> None:
