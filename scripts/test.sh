@@ -7,6 +7,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 python=.venv/bin/python
+export OMP_WAIT_POLICY=PASSIVE # threads that spin at barriers make a busy machine many times slower
 failed=""
 
 check() {
