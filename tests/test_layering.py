@@ -37,8 +37,8 @@ FORBIDDEN: dict[str, frozenset[str]] = {
 
 # The API validates and estimates with these, so they must do without torch, directly or not.
 TORCH_FREE = (
-    "compression", "compression.errors", "compression.options", "compression.recipe", "compression.protocol", "compression.plan",
-    "compression.report", "compression.events", "compression.families", "compression.models.source",
+    "compression", "compression.errors", "compression.options", "compression.recipe", "compression.protocol",
+    "compression.plan", "compression.report", "compression.events", "compression.families", "compression.models.source",
 )  # fmt: skip
 
 # Each process reads it once, at its entry; settings are passed down.

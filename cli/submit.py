@@ -1,0 +1,82 @@
+"""`scalpel submit`: ask the service for a compression."""
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import flags
+from cli.exits import Exit
+from cli.jobs import Json
+from cli.service import DEFAULT_DATA_DIR, DataDir, Url, connect
+from cli.watch import follow, outcome, tell_outcome
+
+if TYPE_CHECKING:
+    from client import Job
+
+
+def submit(
+    model: flags.ModelArg,
+    recipe: flags.RecipeFile = None,
+    method: flags.Method = None,
+    sparsity: flags.Sparsity = None,
+    pattern: flags.Pattern = None,
+    bits: flags.Bits = None,
+    group_size: flags.GroupSize = None,
+    symmetric: flags.Symmetric = None,
+    grid: flags.Grid = None,
+    act_order: flags.ActOrder = None,
+    static_groups: flags.StaticGroups = None,
+    damp: flags.Damp = None,
+    block_size: flags.BlockSize = None,
+    true_sequential: flags.TrueSequential = None,
+    ignore: flags.Ignore = None,
+    skip_block: flags.SkipBlock = None,
+    calibration: flags.CalibrationText = None,
+    nsamples: flags.Nsamples = None,
+    seqlen: flags.Seqlen = None,
+    seed: flags.Seed = None,
+    evaluation: flags.EvalText = None,
+    windows: flags.Windows = None,
+    eval_seqlen: flags.EvalSeqlen = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A word to find the job by; repeatable.")
+    ] = None,
+    is_watched: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
+    is_json: Json = False,
+    url: Url = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> int:
+    """Ask for a compression and print the job's id.
+
+    Example: scalpel submit demo:smollm2-135m --pattern 2:4 --watch
+    """
+    wanted = flags.recipe(
+        recipe,
+        method=method, sparsity=sparsity, pattern=pattern, bits=bits, group_size=group_size, symmetric=symmetric, grid=grid,
+        act_order=act_order, static_groups=static_groups, damp=damp, block_size=block_size, true_sequential=true_sequential,
+        ignore=ignore, skip_blocks=skip_block,
+    )  # fmt: skip
+    texts = flags.texts(
+        calibration=calibration, nsamples=nsamples, seqlen=seqlen, seed=seed,
+        evaluation=evaluation, windows=windows, eval_seqlen=eval_seqlen,
+    )  # fmt: skip
+    with connect(url, data_dir) as service:
+        job = service.submit(flags.source(model), wanted, labels=flags.labels(label), **texts)
+        if not is_watched:
+            _tell(job, is_json)
+            return Exit.OK
+        job = follow(service, job.id)
+        if is_json:
+            _tell(job, is_json)
+        else:
+            tell_outcome(service, job)
+    return outcome(job)
+
+
+def _tell(job: "Job", is_json: bool) -> None:
+    if is_json:
+        typer.echo(json.dumps(job.model_dump(mode="json"), indent=2))
+        return
+    typer.echo(job.id)
+    typer.echo(f"{job.state}; follow it with: scalpel watch {job.id}", err=True)

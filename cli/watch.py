@@ -1,0 +1,54 @@
+"""`scalpel watch`: follow a job to its end."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from cli.exits import CommandError, Exit
+from cli.jobs import JobId
+from cli.progress import display, duration
+from cli.service import DEFAULT_DATA_DIR, DataDir, Url, connect
+
+if TYPE_CHECKING:
+    from client import Job, Scalpel
+
+
+def watch(job_id: JobId, url: Url = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> int:
+    """Follow a job to its end: stage, block k of n, relative error, time left. Exits 0 when it succeeded."""
+    with connect(url, data_dir) as service:
+        job = follow(service, job_id)
+        tell_outcome(service, job)
+    return outcome(job)
+
+
+def follow(service: "Scalpel", job_id: str) -> "Job":
+    """Show the job's events until the last one.
+
+    Raises: CommandError: the user pressed Ctrl-C; the job goes on.
+    """
+    try:
+        with display() as shown:
+            for event in service.events(job_id):
+                shown.show(event.type, event.data)
+    except KeyboardInterrupt:
+        raise CommandError(f"the job goes on; `scalpel watch {job_id}` takes it up again", Exit.INTERRUPTED) from None
+    return service.job(job_id)
+
+
+def outcome(job: "Job") -> Exit:
+    return Exit.OK if job.state == "succeeded" else Exit.FAILED
+
+
+def tell_outcome(service: "Scalpel", job: "Job") -> None:
+    """A few lines on what came out, and what to do with it."""
+    if job.state != "succeeded":
+        error = job.error
+        typer.echo(f"scalpel: job {job.id} {job.state}" + (f": {error.title}: {error.detail}" if error else ""), err=True)
+        return
+    from cli.report_text import headlines, read_report
+
+    took = duration((job.finished_at - job.started_at).total_seconds()) if job.finished_at and job.started_at else "?"
+    typer.echo(f"job {job.id} succeeded in {took}")
+    for words in headlines(read_report(service.report(job.id))):
+        typer.echo(words)
+    typer.echo(f"next: scalpel report {job.id}; scalpel download {job.id}")

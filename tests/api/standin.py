@@ -1,0 +1,57 @@
+"""A worker's part, played by the test: it writes what a worker writes, through the repository."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jobs import repository
+from jobs.artifacts import artifact_store
+from jobs.database import Sessions
+from jobs.failure import Failure
+from jobs.repository import StoredFile
+from jobs.settings import Settings
+
+LEASE_S = 60.0
+
+
+class Worker:
+    def __init__(self, settings: Settings, sessions: Sessions, folder: Path) -> None:
+        self._sessions = sessions
+        self._store = artifact_store(settings)
+        self._folder = folder
+        self._attempts: dict[str, int] = {}
+
+    def claim(self) -> str:
+        """Take the oldest queued job. Returns: its id."""
+        with self._sessions.begin() as session:
+            job = repository.claim(session, "the test", LEASE_S)
+        assert job is not None, "nothing is queued"
+        self._attempts[job.id] = job.attempt
+        return job.id
+
+    def record(self, job_id: str, kind: str, **data: Any) -> None:
+        with self._sessions.begin() as session:
+            repository.record(session, job_id, self._attempts[job_id], kind, data)
+
+    def note(self, job_id: str, message: str) -> None:
+        self.record(job_id, "note", level="info", message=message)
+
+    def block(self, job_id: str, block: int, blocks: int = 30) -> None:
+        data = {"block": block, "blocks": blocks, "fraction": block / blocks, "eta_s": 12.0, "mean_relative_error": 0.02}
+        self.record(job_id, "block", **data, host_memory_bytes=1, device_memory_bytes=None, is_replayed=False)
+
+    def succeed(self, job_id: str, files: Mapping[str, bytes]) -> None:
+        stored = [self._store_file(name, content) for name, content in files.items()]
+        with self._sessions.begin() as session:
+            repository.succeed(session, job_id, self._attempts[job_id], stored)
+
+    def fail(self, job_id: str) -> None:
+        failure = Failure(type="numerical-error", title="The mathematics broke down", detail="layer 3: NaN", layer="layer 3")
+        with self._sessions.begin() as session:
+            repository.fail(session, job_id, self._attempts[job_id], failure)
+
+    def _store_file(self, name: str, content: bytes) -> StoredFile:
+        path = self._folder / "file"
+        path.write_bytes(content)
+        sha256, size_bytes = self._store.put_file(path)
+        return StoredFile(name, sha256, size_bytes)

@@ -1,0 +1,211 @@
+"""The commands that talk to a service."""
+
+import json
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from cli.exits import Exit
+from cli.service import address_file
+from tests.api.serving import Served
+from tests.api.standin import Worker
+from tests.cli.conftest import Scalpel
+
+MODEL = "demo:smollm2-135m"
+
+
+@pytest.fixture
+def job_id(service: Served, scalpel: Scalpel) -> str:
+    return scalpel("submit", MODEL, "--pattern", "2:4").out.strip()
+
+
+def test_submit_prints_the_id_alone_on_stdout(service: Served, scalpel: Scalpel) -> None:
+    ran = scalpel("submit", MODEL, "--sparsity", 0.5)
+    assert ran.code == Exit.OK
+    job_id = ran.out.strip()
+    assert ran.err == f"queued; follow it with: scalpel watch {job_id}\n"
+    assert json.loads(scalpel("jobs", "--json").out)[0]["id"] == job_id
+
+
+def test_submit_sends_what_the_flags_say_and_no_more(service: Served, scalpel: Scalpel, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text('{"damp": 0.05, "bits": 8}')
+    ran = scalpel(
+        "submit", MODEL, "--recipe", recipe, "--sparsity", 0.5, "--pattern", "2:4", "--bits", 4, "--group-size", 64,
+        "--symmetric", "--skip-block", 0, "--skip-block", -1, "--ignore", "*.down_proj",
+        "--nsamples", 8, "--seqlen", 256, "--seed", 3, "--calibration", "sotu", "--eval", "none",
+        "--label", "team=search", "--json",
+    )  # fmt: skip
+    assert json.loads(ran.out)["request"] == {
+        "model": MODEL,
+        "recipe": {
+            "sparsity": 0.5, "pattern": "2:4", "bits": 4, "group_size": 64, "symmetric": True, "damp": 0.05,
+            "ignore": ["*.down_proj"], "skip_blocks": [0, -1],
+        },
+        "calibration": {"source": "sotu", "nsamples": 8, "seqlen": 256, "seed": 3},
+        "evaluation": {"sources": []},
+        "labels": {"team": "search"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["submit", MODEL], "recipe: no target (allowed: name at least one of sparsity, pattern, bits)"),
+        (["submit", MODEL, "--bits", 7], "recipe.bits"),
+        (["submit", "demo:nobody", "--bits", 4], "known: demo:smollm2-135m"),
+        (["submit", MODEL, "--bits", "many"], "'--bits'"),
+        (["submit", MODEL, "--label", "team"], "KEY=VALUE"),
+        (["submit", MODEL, "--recipe", "/nowhere.json"], "/nowhere.json"),
+        (["submit"], "MODEL"),
+        (["jobs", "--state", "asleep"], "state"),
+        (["jobs", "--label", "team"], "label"),
+        (["operate"], "operate"),
+    ],
+    ids=lambda value: " ".join(map(str, value[:3])) if isinstance(value, list) else "",
+)
+def test_refusal_is_one_line_that_names_the_cause(
+    service: Served, scalpel: Scalpel, arguments: list[object], words: str
+) -> None:
+    ran = scalpel(*arguments)
+    assert (ran.code, ran.out) == (Exit.REFUSED, "")
+    assert ran.error_line.startswith("scalpel: ")
+    assert words in ran.error_line
+
+
+@pytest.mark.parametrize("command", ["watch", "report", "download", "cancel"])
+def test_unknown_job_is_not_found(service: Served, scalpel: Scalpel, command: str) -> None:
+    ran = scalpel(command, "nobody")
+    assert (ran.code, ran.error_line) == (Exit.NOT_FOUND, "scalpel: Job not found: no job nobody")
+
+
+@pytest.mark.parametrize(
+    "command", [["jobs"], ["methods"], ["submit", MODEL, "--bits", "4"], ["watch", "some-job"]], ids=" ".join
+)
+def test_service_that_is_not_there_is_named_with_the_cure(scalpel: Scalpel, command: list[str]) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        ran = scalpel(*command, "--url", url)
+    assert ran.code == Exit.UNREACHABLE
+    assert url in ran.error_line
+    assert "scalpel serve" in ran.error_line
+
+
+def test_service_is_found_by_the_note_in_its_data_folder(
+    service: Served, scalpel: Scalpel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SCALPEL_URL")
+    address_file(tmp_path).write_text(json.dumps({"url": service.url}))
+    assert scalpel("jobs", "--data-dir", tmp_path).out == "no jobs\n"
+
+
+def test_jobs_are_shown_as_a_table_and_filtered(job_id: str, scalpel: Scalpel, worker: Worker) -> None:
+    labelled = scalpel("submit", MODEL, "--bits", 4, "--label", "team=search").out.strip()
+    worker.block(worker.claim(), 3)
+    table = scalpel("jobs").out
+    assert [word in table for word in (job_id, labelled, "running", "10%", "pattern 2:4", "bits 4")] == [True] * 6
+    assert labelled not in scalpel("jobs", "--state", "running").out
+    assert job_id not in scalpel("jobs", "--label", "team=search").out
+    assert len(json.loads(scalpel("jobs", "--limit", 1, "--json").out)) == 1
+
+
+def test_cancel_says_what_the_job_is_now(job_id: str, scalpel: Scalpel, worker: Worker) -> None:
+    second = scalpel("submit", MODEL, "--bits", 4).out.strip()
+    worker.claim()
+    assert scalpel("cancel", second).out == f"{second} is cancelled\n"
+    assert scalpel("cancel", job_id).out == f"{job_id} is running; it stops at the worker's next heartbeat\n"
+    assert scalpel("cancel", second).code == Exit.REFUSED
+
+
+def test_methods_are_listed_with_what_they_are_good_for(service: Served, scalpel: Scalpel) -> None:
+    table = scalpel("methods").out
+    assert "sparsegpt" in table
+    assert "Pruning with the least loss" in table
+    assert {method["name"] for method in json.loads(scalpel("methods", "--json").out)} >= {"sparsegpt", "optq", "joint"}
+
+
+def finish(worker: Worker, folder: Path) -> None:
+    """What a worker does with a job that it brings to a good end."""
+    job_id = worker.claim()
+    worker.record(job_id, "stage", stage="compressing")
+    worker.block(job_id, 3)
+    worker.record(job_id, "note", level="warning", message="one layer fell back")
+    worker.succeed(job_id, {path.name: path.read_bytes() for path in folder.iterdir()})
+
+
+def test_watch_follows_a_job_to_its_good_end(job_id: str, scalpel: Scalpel, worker: Worker, compressed: Path) -> None:
+    finishing = threading.Timer(0.3, finish, args=(worker, compressed))
+    finishing.start()
+    ran = scalpel("watch", job_id)
+    finishing.join()
+    assert ran.code == Exit.OK
+    assert ran.err.splitlines() == [
+        "queued", "running", "compressing", "block 3 of 30  relative error 0.02  12 s left", "warning: one layer fell back",
+        "succeeded",
+    ]  # fmt: skip
+    assert f"job {job_id} succeeded in" in ran.out
+    assert "perplexity" in ran.out
+    assert "sparsity 50.00%" in ran.out
+
+
+def test_watch_of_a_failed_job_exits_1_and_says_why(job_id: str, scalpel: Scalpel, worker: Worker) -> None:
+    worker.fail(worker.claim())
+    ran = scalpel("watch", job_id)
+    assert (ran.code, ran.out) == (Exit.FAILED, "")
+    assert ran.err.splitlines()[-1] == f"scalpel: job {job_id} failed: The mathematics broke down: layer 3: NaN"
+
+
+def test_watch_of_a_cancelled_job_exits_1(job_id: str, scalpel: Scalpel) -> None:
+    scalpel("cancel", job_id)
+    ran = scalpel("watch", job_id)
+    assert (ran.code, ran.err.splitlines()[-1]) == (Exit.FAILED, f"scalpel: job {job_id} cancelled")
+
+
+def test_interrupted_watch_leaves_the_job_alone_and_says_how_to_go_on(job_id: str, scalpel: Scalpel) -> None:
+    main_thread = threading.main_thread().ident
+    threading.Timer(0.5, signal.pthread_kill, args=(main_thread, signal.SIGINT)).start()
+    ran = scalpel("watch", job_id)
+    assert ran.code == Exit.INTERRUPTED
+    assert ran.err.splitlines()[-1] == f"scalpel: the job goes on; `scalpel watch {job_id}` takes it up again"
+    assert json.loads(scalpel("jobs", "--json").out)[0]["state"] == "queued"
+
+
+def test_submit_and_watch_in_one_keeps_stdout_for_the_answer(
+    service: Served, scalpel: Scalpel, worker: Worker, compressed: Path
+) -> None:
+    def finish_soon() -> None:
+        for _ in range(100):
+            try:
+                return finish(worker, compressed)
+            except AssertionError:  # nothing is queued yet
+                threading.Event().wait(0.05)
+
+    finishing = threading.Thread(target=finish_soon)
+    finishing.start()
+    ran = scalpel("submit", MODEL, "--pattern", "2:4", "--watch", "--json")
+    finishing.join()
+    assert (ran.code, json.loads(ran.out)["state"]) == (Exit.OK, "succeeded")
+
+
+def test_report_and_download_of_a_finished_job(
+    job_id: str, scalpel: Scalpel, worker: Worker, compressed: Path, tmp_path: Path
+) -> None:
+    finish(worker, compressed)
+    assert "What was lost" in scalpel("report", job_id).out
+    assert json.loads(scalpel("report", job_id, "--json").out) == json.loads((compressed / "report.json").read_bytes())
+    ran = scalpel("download", job_id, "-o", tmp_path / "out")
+    assert ran.code == Exit.OK
+    files = {path.name: path.read_bytes() for path in compressed.iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == files
+    assert f"{len(files)} files, verified" in ran.out
+
+
+def test_report_and_download_of_an_unfinished_job_are_refused(job_id: str, scalpel: Scalpel, tmp_path: Path) -> None:
+    assert scalpel("report", job_id).code == Exit.REFUSED
+    ran = scalpel("download", job_id, "-o", tmp_path / "out")
+    assert (ran.code, "has no files" in ran.err) == (Exit.NOT_FOUND, True)
+    assert not (tmp_path / "out").exists()

