@@ -33,6 +33,7 @@ from jobs.errors import (
     SourceError,
     StaleAttempt,
 )
+from jobs.failure import KINDS, SOURCE_ERROR
 from jobs.fetch_errors import RetryableFetchError
 
 MEDIA_TYPE = "application/problem+json"
@@ -80,12 +81,12 @@ class Kind:
 
 
 PROBLEMS: dict[type[Exception], Kind] = {
-    CompressionError: Kind(500, "compression-error", "Compression failed"),
-    InvalidOptions: Kind(422, "invalid-options", "Invalid options"),
-    UnsupportedModel: Kind(422, "unsupported-model", "Unsupported model"),
-    CalibrationError: Kind(422, "calibration-error", "Unusable calibration or evaluation text"),
-    NumericalError: Kind(500, "numerical-error", "The mathematics broke down"),
-    VerificationError: Kind(500, "verification-error", "The written artifact is not what was solved"),
+    CompressionError: Kind(500, *KINDS[CompressionError]),
+    InvalidOptions: Kind(422, *KINDS[InvalidOptions]),
+    UnsupportedModel: Kind(422, *KINDS[UnsupportedModel]),
+    CalibrationError: Kind(422, *KINDS[CalibrationError]),
+    NumericalError: Kind(500, *KINDS[NumericalError]),
+    VerificationError: Kind(500, *KINDS[VerificationError]),
     JobsError: Kind(500, "jobs-error", "The service failed"),
     JobNotFound: Kind(404, "job-not-found", "Job not found"),
     ArtifactNotFound: Kind(404, "artifact-not-found", "Artifact not found"),
@@ -94,7 +95,7 @@ PROBLEMS: dict[type[Exception], Kind] = {
     StaleAttempt: Kind(409, "stale-attempt", "The job has moved on"),
     IllegalTransition: Kind(409, "illegal-transition", "The job's state does not allow this"),
     InvalidCursor: Kind(422, "invalid-cursor", "Invalid cursor"),
-    SourceError: Kind(422, "source-error", "The model or a text cannot be had"),
+    SourceError: Kind(422, *SOURCE_ERROR),
     RetryableFetchError: Kind(503, "fetch-failed", "The model or a text could not be fetched"),
     SettingsError: Kind(500, "settings-error", "The service is misconfigured"),
     OperationalError: Kind(503, "database-unavailable", "The database does not answer"),

@@ -15,10 +15,10 @@ from compression.errors import (
 from jobs.errors import SourceError
 
 ATTEMPTS_EXHAUSTED = "attempts-exhausted"
-SOURCE_ERROR = "source-error"
+SOURCE_ERROR = ("source-error", "The model or a text cannot be had")
 MAX_DETAIL = 16_384
 
-_KINDS: dict[type[CompressionError], tuple[str, str]] = {
+KINDS: dict[type[CompressionError], tuple[str, str]] = {  # type and title, over HTTP as well
     InvalidOptions: ("invalid-options", "Invalid options"),
     UnsupportedModel: ("unsupported-model", "Unsupported model"),
     CalibrationError: ("calibration-error", "Unusable calibration or evaluation text"),
@@ -43,9 +43,10 @@ class Failure(BaseModel):
 
 def from_compression_error(error: CompressionError) -> Failure:
     """The library's refusals will not change with another attempt, so they become the job's end."""
-    kind, title = next(_KINDS[base] for base in type(error).__mro__ if base in _KINDS)
+    kind, title = next(KINDS[base] for base in type(error).__mro__ if base in KINDS)
     return Failure(type=kind, title=title, detail=str(error), layer=getattr(error, "layer", None))
 
 
 def from_source_error(error: SourceError) -> Failure:
-    return Failure(type=SOURCE_ERROR, title="The model or a text cannot be had", detail=str(error))
+    kind, title = SOURCE_ERROR
+    return Failure(type=kind, title=title, detail=str(error))
