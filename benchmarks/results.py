@@ -1,12 +1,13 @@
 """What every benchmark prints: a table for people, one JSON document for machines."""
 
 import json
-import platform
 import subprocess
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from compression.environment import processor
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,7 @@ def write_json(path: Path, benchmark: str, environment: dict[str, Any], rows: li
         "benchmark": benchmark,
         "commit": commit or None,
         "date": datetime.now(UTC).date().isoformat(),
-        "environment": {"processor": _processor(), **environment},
+        "environment": {"processor": processor(), **environment},
         "rows": [asdict(row) for row in rows],
     }
     path.write_text(json.dumps(document, indent=2) + "\n")
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-    return f"{names[0]} x {len(names)}" if names else platform.processor()

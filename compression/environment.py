@@ -1,7 +1,9 @@
 """Where a pass ran: device, threads, instruction set and versions, for the report and the fingerprint."""
 
+import os
 import platform
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 
@@ -32,7 +34,7 @@ def describe(device: torch.device, compute_dtype: torch.dtype) -> Environment:
     is_cuda = device.type == "cuda"
     return Environment(
         device=str(device),
-        device_name=torch.cuda.get_device_name(device) if is_cuda else platform.processor() or platform.machine(),
+        device_name=torch.cuda.get_device_name(device) if is_cuda else processor(),
         threads=torch.get_num_threads(),
         instruction_set=torch.backends.cpu.get_cpu_capability(),
         compute_dtype=str(compute_dtype).removeprefix("torch."),
@@ -40,3 +42,11 @@ def describe(device: torch.device, compute_dtype: torch.dtype) -> Environment:
         versions={"scalpel": compression.__version__, "python": platform.python_version()}
         | {name: version(name) for name in LIBRARIES},
     )
+
+
+def processor() -> str:
+    """Model and number of logical cores, such as `AMD EPYC x 2`."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()} x {os.cpu_count()}"
