@@ -15,7 +15,7 @@ from compression.events import Note, OnEvent, StageStarted, ignore_events
 from compression.finished_blocks import FinishedBlocks
 from compression.formats.dense import write_dense
 from compression.layer import Weights
-from compression.manifest import REPORT_FILE, file_hashes, payload_digest, write_manifest
+from compression.manifest import REPORT_FILE, FileHashes, file_hash, file_hashes, payload_digest, write_manifest
 from compression.memory import MemoryMeter
 from compression.models.source import ModelSource
 from compression.models.streamed import StreamedModel
@@ -83,6 +83,7 @@ def compress(
         on_event(StageStarted(stage="verifying"))
         with watch.time("verifying"):
             verification, greedy, no_sample = _verify(job, result, partial, torch_device)
+        files = file_hashes(partial)
         report = Report(
             scalpel_version=compression.__version__,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -104,10 +105,10 @@ def compress(
             environment=environment.describe(torch_device, COMPUTE_DTYPE),
             resumed_blocks=result.resumed_blocks,
             restarts=finished.restarts,
-            payload_digest=payload_digest(file_hashes(partial)),
+            payload_digest=payload_digest(files),
             provenance=dict(provenance or {}),
         )
-    _publish(report, partial, out)
+    _publish(report, files, partial, out)
     shutil.rmtree(work)
     return report
 
@@ -148,8 +149,8 @@ def _verify(
     return verification, sample(job.checkpoint.folder, folder, job.tokenizer, device, COMPUTE_DTYPE, job.first_window_L), None
 
 
-def _publish(report: Report, partial: Path, out: Path) -> None:
+def _publish(report: Report, files: FileHashes, partial: Path, out: Path) -> None:
     """Write report and manifest, then give the folder its name: it appears complete or not at all."""
     (partial / REPORT_FILE).write_text(report.model_dump_json(indent=2) + "\n", "utf-8")
-    write_manifest(partial, report, file_hashes(partial))
+    write_manifest(partial, report, files | {REPORT_FILE: file_hash(partial / REPORT_FILE)})
     partial.rename(out)

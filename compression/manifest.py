@@ -12,24 +12,28 @@ REPORT_FILE = "report.json"
 MANIFEST_VERSION = 1
 
 
-def file_hashes(folder: Path) -> dict[str, dict[str, Any]]:
+FileHashes = dict[str, dict[str, Any]]  # name -> {"sha256", "size_bytes"}
+
+
+def file_hashes(folder: Path) -> FileHashes:
     """SHA-256 and size of every file but the manifest itself, by name."""
-    hashes: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name != MANIFEST_FILE:
-            with path.open("rb") as stream:
-                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-            hashes[path.name] = {"sha256": sha256, "size_bytes": path.stat().st_size}
-    return hashes
+    return {path.name: file_hash(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST_FILE}
 
 
-def payload_digest(files: dict[str, dict[str, Any]]) -> str:
+def file_hash(path: Path) -> dict[str, Any]:
+    """SHA-256 and size of one file."""
+    with path.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"sha256": sha256, "size_bytes": path.stat().st_size}
+
+
+def payload_digest(files: FileHashes) -> str:
     """One digest over weights, config and tokenizer: equal digests mean bit-identical models."""
     lines = (f"{name}:{entry['sha256']}\n" for name, entry in sorted(files.items()) if name != REPORT_FILE)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def write_manifest(folder: Path, report: Report, files: dict[str, dict[str, Any]]) -> None:
+def write_manifest(folder: Path, report: Report, files: FileHashes) -> None:
     """Write scalpel.json. Args: files: of the folder, the report among them."""
     manifest = {
         "manifest_version": MANIFEST_VERSION,

@@ -10,6 +10,7 @@ from huggingface_hub.hf_api import ModelInfo
 
 from compression.errors import UnsupportedModel
 from compression.families import read_architecture
+from compression.models.headers import INDEX_FILE, PICKLED, SINGLE_FILE
 from compression.models.source import ModelSource
 from jobs.errors import SourceError
 from jobs.hub import INFO_TIMEOUT_S, hub_client, hub_errors, require_space
@@ -17,14 +18,11 @@ from jobs.settings import Settings
 from jobs.sources import HubModel
 
 CONFIG = "config.json"
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _COMPANIONS = (
     *("generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja", "chat_template.json"),
 )
-_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -64,11 +62,11 @@ def files_to_fetch(names: Collection[str]) -> tuple[str, ...]:
     Raises: UnsupportedModel: no config, or no safetensors weights.
     """
     shards = sorted(name for name in names if _SHARD.fullmatch(name))
-    weights = [SINGLE] if SINGLE in names else [INDEX, *shards] if INDEX in names and shards else []
+    weights = [SINGLE_FILE] if SINGLE_FILE in names else [INDEX_FILE, *shards] if INDEX_FILE in names and shards else []
     if CONFIG not in names:
         raise UnsupportedModel(f"the repository holds no {CONFIG}{_only(names, ('.gguf',), 'name the path of a copy')}")
     if not weights:
-        raise UnsupportedModel(f"the repository holds no safetensors{_only(names, _PICKLED, 'pickles are never opened')}")
+        raise UnsupportedModel(f"the repository holds no safetensors{_only(names, PICKLED, 'pickles are never opened')}")
     return (CONFIG, *(name for name in _COMPANIONS if name in names), *weights)
 
 
@@ -111,10 +109,10 @@ def _complete_snapshot(model: HubModel, cache: Path) -> Path | None:
 
 def _weights(folder: Path) -> Collection[str]:
     """The weight files that a cached folder must hold; an index that cannot be read counts as one more missing file."""
-    index = folder / INDEX
+    index = folder / INDEX_FILE
     if not index.exists():
-        return (SINGLE,)
+        return (SINGLE_FILE,)
     try:
         return {str(name) for name in json.loads(index.read_bytes())["weight_map"].values()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return (SINGLE,)
+        return (SINGLE_FILE,)
