@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,11 +11,11 @@ from torch import Tensor, nn
 
 from compression.errors import NumericalError, UnsupportedModel
 from compression.hessian import Accumulator, Hessian
-from compression.layer import DenseWeights, LayerProblem, LayerSolution, Weights, relative_error
-from compression.options import QuantizationOptions
+from compression.layer import LayerProblem, LayerSolution, relative_error
 from compression.plan import PlannedLayer
 from compression.registry import solve
 from compression.report import LayerResult
+from compression.weights import DenseWeights, GridWeights, Weights
 
 
 def check_block(block: nn.Module, layers: Sequence[PlannedLayer]) -> None:
@@ -80,13 +81,13 @@ def solve_layer(
     assert layer.options is not None
     begin = time.perf_counter()
     W_RC = matrix_weight(block, layer).float()
-    solution = solve(LayerProblem(layer.name, W_RC, hessian, storage_dtype), layer.options)
+    solution = solve(LayerProblem(layer.name, W_RC, hessian, scale_dtype(storage_dtype)), layer.options)
     stored_RC = solution.weights.to_dense().to(storage_dtype)
     if not torch.isfinite(stored_RC).all():
         raise NumericalError(layer.name, f"{solution.method} gave weights that {storage_dtype} cannot hold")
     if isinstance(solution.weights, DenseWeights):
-        solution = LayerSolution(DenseWeights(stored_RC), solution.method, solution.damp, solution.fallbacks)
-    is_grid = isinstance(layer.options, QuantizationOptions) and not isinstance(solution.weights, DenseWeights)
+        solution = replace(solution, weights=DenseWeights(stored_RC))
+    grid = solution.weights if isinstance(solution.weights, GridWeights) else None
     result = LayerResult(
         name=layer.name,
         block=layer.block,
@@ -94,8 +95,9 @@ def solve_layer(
         method=solution.method,
         relative_error=relative_error(W_RC, stored_RC.float(), hessian),
         sparsity=float((stored_RC == 0).sum()) / stored_RC.numel(),
-        bits=layer.options.bits if isinstance(layer.options, QuantizationOptions) and is_grid else None,
-        group_size=_group_size(layer) if is_grid else None,
+        bits=grid.bits if grid else None,
+        group_size=grid.group_size if grid and grid.group_size < W_RC.shape[1] else None,
+        bits_per_weight=solution.weights.stored_bits() / stored_RC.numel(),
         damp=solution.damp,
         tokens=hessian.tokens,
         fallbacks=solution.fallbacks,
@@ -104,9 +106,10 @@ def solve_layer(
     return solution, result
 
 
-def _group_size(layer: PlannedLayer) -> int | None:
-    size = layer.options.group_size if isinstance(layer.options, QuantizationOptions) else None
-    return size if isinstance(size, int) else None
+def scale_dtype(storage_dtype: torch.dtype) -> torch.dtype:
+    """The dtype that scales are rounded to: one that float16 and the model's dtype both hold, so that every format stores the
+    very scales that the solver used, and another format can be written later without rounding again."""
+    return torch.bfloat16 if storage_dtype == torch.bfloat16 else torch.float16
 
 
 def matrix_weight(block: nn.Module, layer: PlannedLayer) -> Tensor:

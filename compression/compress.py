@@ -13,8 +13,8 @@ from compression import environment, summary
 from compression.errors import InvalidOptions, VerificationError
 from compression.events import Note, OnEvent, StageStarted, ignore_events
 from compression.finished_blocks import FinishedBlocks
-from compression.formats.dense import write_dense
-from compression.layer import Weights
+from compression.formats.export import Export
+from compression.formats.files import FILES
 from compression.manifest import REPORT_FILE, FileHashes, file_hash, file_hashes, payload_digest, write_manifest
 from compression.memory import MemoryMeter
 from compression.models.source import ModelSource
@@ -26,6 +26,7 @@ from compression.recipe import Recipe
 from compression.report import Report, Sample, Verification
 from compression.stopwatch import Stopwatch
 from compression.verification import fits, sample, verify_layers, verify_loads
+from compression.weights import Weights
 
 COMPUTE_DTYPE = torch.float32
 
@@ -72,17 +73,17 @@ def compress(
     with MemoryMeter(torch_device) as meter:
         on_event(StageStarted(stage="compressing"))
         with watch.time("preparing"):
-            job = prepare(source, recipe, calibration, evaluation, texts or {}, cache or work)
+            job = prepare(source, recipe, calibration, evaluation, output, texts or {}, cache or work)
         finished = FinishedBlocks(work / "blocks", job.fingerprint(torch_device, COMPUTE_DTYPE))
         for difference in finished.restarts:
             on_event(Note(level="warning", message=f"finished blocks of an earlier attempt are not used: {difference}"))
         result = _run_pass(job, finished, torch_device, meter, watch, on_event)
         on_event(StageStarted(stage="exporting"))
         with watch.time("exporting"):
-            _export(job, finished, partial)
+            export = _export(job, finished, output, partial)
         on_event(StageStarted(stage="verifying"))
         with watch.time("verifying"):
-            verification, greedy, no_sample = _verify(job, result, partial, torch_device)
+            verification, greedy, no_sample = _verify(job, result, export, torch_device)
         files = file_hashes(partial)
         report = Report(
             scalpel_version=compression.__version__,
@@ -123,7 +124,7 @@ def _run_pass(
     ).run()
 
 
-def _export(job: Job, finished: FinishedBlocks, folder: Path) -> None:
+def _export(job: Job, finished: FinishedBlocks, output: Output, folder: Path) -> Export:
     if folder.exists():
         shutil.rmtree(folder)  # what an interrupted export left
     folder.mkdir(parents=True)
@@ -134,14 +135,17 @@ def _export(job: Job, finished: FinishedBlocks, folder: Path) -> None:
             raise VerificationError(f"the finished block {block} vanished from {finished.folder} during the pass")
         return found[0]
 
-    write_dense(job.checkpoint, job.plan, solved, folder)
+    export = Export(job.checkpoint, job.plan, solved, output, folder)
+    FILES[output.format].write(export)
+    return export
 
 
 def _verify(
-    job: Job, result: PassResult, folder: Path, device: torch.device
+    job: Job, result: PassResult, export: Export, device: torch.device
 ) -> tuple[Verification, Sample | None, str | None]:
     """Check the written files; the verdict, the sample, and why there is none."""
-    verify_layers(folder, job.plan, result.layers)
+    folder = export.folder
+    verify_layers(export)
     expected = result.scores[0].compressed if result.scores else None
     verification = verify_loads(folder, device, COMPUTE_DTYPE, job.first_window_L, expected)
     if not fits(folder):

@@ -5,7 +5,6 @@ makes both appear at once. The fingerprint says what they belong to; anything el
 with the differing fields named.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from compression.layer import LayerSolution, Weights, weights_from
+from compression.layer import LayerSolution
 from compression.report import LayerResult
+from compression.weights import KINDS, Weights
 
 Fingerprint = dict[str, str]
 
@@ -46,7 +46,10 @@ class FinishedBlocks:
             for name, solution in solutions.items()
             for part, tensor in solution.weights.tensors().items()
         }
-        metadata = {"results": json.dumps([result.model_dump(mode="json") for result in results])}
+        metadata = {
+            "results": json.dumps([result.model_dump(mode="json") for result in results]),
+            "kinds": json.dumps({name: solution.weights.kind for name, solution in solutions.items()}),
+        }
         partial = self._path(block).with_suffix(".partial")
         save_file(tensors, partial, metadata)
         _sync_and_rename(partial, self._path(block))
@@ -59,11 +62,12 @@ class FinishedBlocks:
         try:
             with safe_open(path, framework="pt") as file:
                 results = [LayerResult.model_validate(entry) for entry in json.loads(file.metadata()["results"])]
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  safe_open is no mapping
+                kinds = json.loads(file.metadata()["kinds"])
+                parts = _by_module({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118  safe_open is no mapping
+            return {name: KINDS[kinds[name]].from_tensors(tensors) for name, tensors in parts.items()}, results
         except (SafetensorError, ValueError, KeyError, TypeError):
             path.unlink()
             return None
-        return {name: weights_from(parts) for name, parts in _by_module(tensors).items()}, results
 
     def _path(self, block: int) -> Path:
         return self.folder / f"block-{block:05d}.safetensors"
@@ -100,8 +104,3 @@ def _sync_and_rename(partial: Path, path: Path) -> None:
     with partial.open("rb") as stream:
         os.fsync(stream.fileno())
     partial.replace(path)
-
-
-def digest_of(text: str) -> str:
-    """Short stand-in for a long fingerprint entry."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

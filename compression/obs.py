@@ -19,6 +19,7 @@ from torch import Tensor
 
 from compression import grids
 from compression.masks import keep_largest, keep_n_of_m, zeros_before
+from compression.options import Bits, Offset
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,18 @@ class Rounder:
         self,
         rows: int,
         group_C: Tensor,
-        bits: int,
+        bits: Bits,
         *,
         symmetric: bool,
         search: bool,
         scale_dtype: torch.dtype,
         fitted: tuple[Tensor, Tensor] | None,
+        offset: Offset = "zero_point",
     ) -> None:
         groups = int(group_C.max()) + 1
         self._groups = group_C.tolist()
-        self._bits, self._symmetric, self._search, self._scale_dtype = bits, symmetric, search, scale_dtype
+        self._bits, self._offset = bits, offset
+        self._symmetric, self._search, self._scale_dtype = symmetric, search, scale_dtype
         self._is_static = fitted is not None
         self.scale_RG, self.zero_RG = fitted or (
             torch.empty(rows, groups, device=group_C.device),
@@ -118,13 +121,18 @@ class Rounder:
         if not self._is_static and (column == 0 or self._groups[column - 1] != group):
             self._fit(W_CR[column : column + self._groups.count(group)], group)
         scale_R, zero_R = self.scale_RG[:, group], self.zero_RG[:, group]
-        code_R = grids.quantize(w_R, scale_R, zero_R, self._bits)
+        code_R = grids.quantize(w_R, scale_R, zero_R, self._bits, self._offset)
         self.codes_CR[column] = code_R
-        return grids.dequantize(code_R, scale_R, zero_R)
+        return grids.dequantize(code_R, scale_R, zero_R, self._offset)
 
     def _fit(self, W_SR: Tensor, group: int) -> None:
         scale_RG, zero_RG = grids.fit(
-            W_SR.T[:, None], self._bits, symmetric=self._symmetric, search=self._search, scale_dtype=self._scale_dtype
+            W_SR.T[:, None],
+            self._bits,
+            symmetric=self._symmetric,
+            search=self._search,
+            scale_dtype=self._scale_dtype,
+            offset=self._offset,
         )
         self.scale_RG[:, group], self.zero_RG[:, group] = scale_RG[:, 0], zero_RG[:, 0]
 

@@ -8,8 +8,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-BITS = (2, 3, 4, 5, 6, 8)
-Bits = Literal[2, 3, 4, 5, 6, 8]
+WholeBits = Literal[2, 3, 4, 5, 6, 8]
+Bits = WholeBits | Literal["ternary"]
+BITS: tuple[WholeBits, ...] = (2, 3, 4, 5, 6, 8)
+Offset = Literal["zero_point", "minimum"]
 Sparsity = Annotated[float, Field(ge=0, lt=1)]
 Damp = Annotated[float, Field(gt=0, le=1)]
 BlockSize = Annotated[int, Field(ge=1, le=4096)]
@@ -45,7 +47,7 @@ class PruningOptions(MethodOptions):
 class QuantizationOptions(MethodOptions):
     """Options of every method that puts weights on an integer grid."""
 
-    bits: Bits = Field(description="Bits per code.")
+    bits: Bits = Field(description="Bits per code; `ternary` is -1, 0 or 1 times a scale.")
     group_size: GroupSize | None = Field(
         None,
         description="Consecutive inputs of a row that share one scale, or `row`. Default: the largest of 128, 64, 32 that "
@@ -53,6 +55,11 @@ class QuantizationOptions(MethodOptions):
     )
     symmetric: bool = Field(False, description="Zero point fixed at the middle code.")
     grid: Grid = Field("minmax", description="`minmax` covers the range; `mse` shrinks it for the least error.")
+    offset: Offset = Field(
+        "zero_point",
+        description="`zero_point`: an integer code stands for zero, so that zeros are exact. `minimum`: a group's least value "
+        "is stored in float16 instead, as GGUF's Q4_1 does; not with pruning, whose zeros would not be on the grid.",
+    )
 
 
 class SecondOrderOptions(MethodOptions):
@@ -113,6 +120,16 @@ METHOD_OPTIONS: dict[str, type[MethodOptions]] = {
     "optq": OptqOptions,
     "joint": JointOptions,
 }
+
+
+def top_code(bits: Bits) -> int:
+    """The largest code; codes start at 0."""
+    return 2 if bits == "ternary" else 2**bits - 1
+
+
+def code_bits(bits: Bits) -> int:
+    """Bits that one packed code takes."""
+    return 2 if bits == "ternary" else bits
 
 
 def parse_pattern(pattern: str) -> tuple[int, int] | None:

@@ -18,13 +18,14 @@ from compression.block import check_block, install, listening, solve_layer, stag
 from compression.evaluation import WindowScore, score_window
 from compression.events import Activity, ActivityStarted, BlockFinished, LayerFinished, Note, OnEvent
 from compression.finished_blocks import FinishedBlocks
-from compression.layer import LayerSolution, Weights
+from compression.layer import LayerSolution
 from compression.memory import MemoryMeter
 from compression.models.activations import Stream
 from compression.models.streamed import BlockCall, StreamedModel
 from compression.plan import Plan, PlannedLayer
 from compression.report import LayerResult
 from compression.stopwatch import Stopwatch
+from compression.weights import Weights
 
 
 @dataclass

@@ -17,7 +17,7 @@ from compression.models.checkpoint import Checkpoint
 from compression.models.gguf_source import dequantize_once
 from compression.models.source import ModelSource
 from compression.plan import Plan, plan, window_length
-from compression.protocol import Calibration, Evaluation
+from compression.protocol import Calibration, Evaluation, Output
 from compression.recipe import Recipe, parse_recipe, resolve
 from compression.report import ModelInfo
 
@@ -64,6 +64,7 @@ def prepare(
     recipe: Recipe | Mapping[str, Any],
     calibration: Calibration,
     evaluation: Evaluation,
+    output: Output,
     texts: Mapping[str, Path],
     cache: Path,
 ) -> Job:
@@ -71,7 +72,7 @@ def prepare(
 
     Raises: InvalidOptions, UnsupportedModel, CalibrationError.
     """
-    resolved = resolve(recipe if isinstance(recipe, Recipe) else parse_recipe(recipe))
+    resolved = resolve(recipe if isinstance(recipe, Recipe) else parse_recipe(recipe), output.format)
     folder, notes = dequantize_once(source.path, cache) if source.path.suffix == ".gguf" else (source.path, ())
     checkpoint = Checkpoint(folder)
     planned = plan(resolved, checkpoint.architecture)

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from compression.errors import InvalidOptions
+from compression.formats.catalog import FORMATS, check_options
 from compression.options import (
     METHOD_OPTIONS,
     Bits,
@@ -19,10 +20,12 @@ from compression.options import (
     GroupSize,
     LayerOptions,
     MethodName,
+    Offset,
     Pattern,
     Sparsity,
     parse_pattern,
 )
+from compression.protocol import OutputFormat
 
 MAX_PATTERN_M = 32
 NamePattern = str  # shell-style: `*` and `?` over the whole module name, such as `*.mlp.down_proj`
@@ -38,10 +41,11 @@ class Target(BaseModel):
     )
     sparsity: Sparsity | None = Field(None, description="Fraction of weights set to zero.")
     pattern: Pattern | None = Field(None, description="`unstructured` or `n:m`: n kept of every m consecutive inputs.")
-    bits: Bits | None = Field(None, description="Bits per weight code.")
+    bits: Bits | None = Field(None, description="Bits per weight code, or `ternary`.")
     group_size: GroupSize | None = Field(None, description="Inputs that share one scale, or `row`.")
     symmetric: bool | None = None
     grid: Grid | None = Field(None, description="`minmax` or `mse` (searched for the least error).")
+    offset: Offset | None = Field(None, description="`zero_point`, or `minimum` as GGUF's Q4_1 stores it.")
     act_order: bool | None = None
     static_groups: bool | None = None
     damp: Damp | None = None
@@ -94,8 +98,8 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
         raise InvalidOptions(field, f"{first['input']!r} is refused: {first['msg']}") from error
 
 
-def resolve(recipe: Recipe) -> ResolvedRecipe:
-    """Choose the method, fill in the defaults, refuse contradictions.
+def resolve(recipe: Recipe, output_format: OutputFormat = "dense") -> ResolvedRecipe:
+    """Choose the method, fill in the defaults (a format may bring its own), refuse contradictions.
 
     Raises: InvalidOptions: with the field, the reason and the allowed range.
     """
@@ -103,9 +107,9 @@ def resolve(recipe: Recipe) -> ResolvedRecipe:
     overrides: dict[NamePattern, Any] = {}
     for name, override in recipe.overrides.items():
         where = f"recipe.overrides.{name}"
-        overrides[name] = None if override is None else _override(base, _said(override), where)
+        overrides[name] = None if override is None else _override(base, _said(override), where, output_format)
     return ResolvedRecipe(
-        options=_options(base, "recipe"),
+        options=_options(base, "recipe", output_format),
         true_sequential=recipe.true_sequential,
         ignore=recipe.ignore,
         overrides=overrides,
@@ -118,13 +122,14 @@ def _said(target: Target) -> dict[str, Any]:
     return {name: getattr(target, name) for name in Target.model_fields if name in target.model_fields_set}
 
 
-def _override(base: dict[str, Any], override: dict[str, Any], where: str) -> Any:
+def _override(base: dict[str, Any], override: dict[str, Any], where: str, output_format: OutputFormat) -> Any:
     """The options of an override: what the recipe said for another method is dropped, the override's own words are not."""
     merged = {name: value for name, value in _merge(base, override).items() if value is not None}
     _settle_pattern(merged, where)
     takes = METHOD_OPTIONS[merged.get("method") or _method_for(merged, where)].model_fields
     target = ("method", "sparsity", "bits")
-    return _options({n: v for n, v in merged.items() if n in takes or n in override or n in target}, where)
+    said = {n: v for n, v in merged.items() if n in takes or n in override or n in target}
+    return _options(said, where, output_format)
 
 
 def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
@@ -137,7 +142,7 @@ def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _options(said: dict[str, Any], where: str) -> Any:
+def _options(said: dict[str, Any], where: str, output_format: OutputFormat) -> Any:
     """Turn one flat target into one method's options.
 
     Raises: InvalidOptions: no target, a contradiction, or an option that the method does not take.
@@ -155,8 +160,11 @@ def _options(said: dict[str, Any], where: str) -> Any:
     for name in given:
         if name not in model.model_fields:
             raise InvalidOptions(f"{where}.{name}", f"method {method} has no such option", f"methods: {_takers(name)}")
-    options = model.model_validate(given)
+    wanted = {n: v for n, v in FORMATS[output_format].defaults({**given, "method": method}).items() if n in model.model_fields}
+    options: Any = model.model_validate({**wanted, **given})
     _check_tiling(options, where)
+    _check_offset(options, where)
+    check_options(output_format, options, where)
     return options
 
 
@@ -204,9 +212,19 @@ def _check_tiling(options: Any, where: str) -> None:
         )
 
 
+def _check_offset(options: Any, where: str) -> None:
+    """A grid in the form `minimum` need not hold zero: nothing could be pruned on it, and its range has no middle."""
+    if getattr(options, "offset", "zero_point") == "zero_point":
+        return
+    if getattr(options, "sparsity", None):
+        raise InvalidOptions(f"{where}.offset", "zero is not on a grid with a minimum, so pruned weights could not stay zero")
+    if options.symmetric or options.bits == "ternary":
+        raise InvalidOptions(f"{where}.offset", "a symmetric or ternary grid has a zero point and no minimum", "zero_point")
+
+
 def _takers(option: str) -> str:
     return ", ".join(name for name, model in METHOD_OPTIONS.items() if option in model.model_fields)
 
 
 def _allowed(target: str) -> str:
-    return "0 <= sparsity < 1" if target == "sparsity" else "2, 3, 4, 5, 6 or 8"
+    return "0 <= sparsity < 1" if target == "sparsity" else "2, 3, 4, 5, 6, 8 or ternary"

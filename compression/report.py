@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from compression.options import Bits
 from compression.protocol import Calibration, Evaluation, Output
 from compression.recipe import ResolvedRecipe
 
@@ -53,7 +54,11 @@ class LayerResult(_Section):
         description="tr(D H D^T) / tr(W H W^T), D = W - W^, H undamped over all calibration tokens; null without inputs."
     )
     sparsity: float = Field(description="Zeros / weights, counted in the stored tensor.")
-    bits: int | None = None
+    bits: Bits | None = None
+    bits_per_weight: float = Field(
+        description="Everything a packed file holds for the matrix (codes, scales, zero points, indices) over its weights; "
+        "the storage width where only pruned."
+    )
     group_size: int | None = Field(None, description="null: one scale a row, or not quantised.")
     damp: float | None = Field(None, description="Damping that the factorisation needed; null for data-free methods.")
     tokens: int = Field(description="Calibration tokens that the Hessian was summed over.")

@@ -4,15 +4,12 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from compression.errors import VerificationError
 from compression.evaluation import WindowScore, summarise
 from compression.plan import Plan
 from compression.preparation import Job
 from compression.report import Coverage, EvaluationResult, LayerResult, Sizes
 
-SCALE_BITS = 16  # what packed formats spend on a scale
 DENSE_NOTE = (
     "The dense format keeps the source's dtype and layout: zeros are stored as zeros and quantised weights de-quantised, "
     "so that the file loads everywhere and is no smaller than its source."
@@ -49,8 +46,7 @@ def sizes(job: Job, layers: Sequence[LayerResult], folder: Path) -> Sizes:
     """Bytes before and after, and what the targeted weights would need in a packed format."""
     parameters = [math.prod(layer.shape) for layer in layers]
     zeros = [round(layer.sparsity * count) for layer, count in zip(layers, parameters, strict=True)]
-    storage_bits = torch.empty(0, dtype=getattr(torch, job.info.dtype)).element_size() * 8
-    bits = [_bits(layer, storage_bits) * count for layer, count in zip(layers, parameters, strict=True)]
+    bits = [layer.bits_per_weight * count for layer, count in zip(layers, parameters, strict=True)]
     return Sizes(
         source_bytes=job.checkpoint.size_bytes,
         artifact_bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
@@ -59,10 +55,3 @@ def sizes(job: Job, layers: Sequence[LayerResult], folder: Path) -> Sizes:
         bits_per_targeted_weight=sum(bits) / sum(parameters),
         note=DENSE_NOTE,
     )
-
-
-def _bits(layer: LayerResult, storage_bits: int) -> float:
-    """Bits that one weight needs: its code and its share of scale and zero point, or the storage width where only pruned."""
-    if layer.bits is None:
-        return storage_bits
-    return layer.bits + (SCALE_BITS + layer.bits) / (layer.group_size or layer.shape[1])

@@ -1,6 +1,6 @@
 """Loading what was written, and comparing it with what the pass believed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,36 +11,41 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from compression.errors import VerificationError
+from compression.formats.export import Export
+from compression.formats.files import FILES
 from compression.models.checkpoint import Checkpoint
 from compression.models.quiet import quiet_transformers
 from compression.options import PruningOptions
-from compression.plan import Plan
-from compression.report import LayerResult, Sample, Verification
+from compression.plan import PlannedLayer
+from compression.report import Sample, Verification
 
 TOLERANCE_NATS = 1e-3
 PROMPT_TOKENS = 24
 SAMPLE_TOKENS = 40
 
 
-def verify_layers(folder: Path, plan: Plan, results: Sequence[LayerResult]) -> None:
-    """Check every pruned matrix of the written files: its zeros are those of the report, its n:m pattern holds.
+def verify_layers(export: Export) -> None:
+    """Read every solved matrix back from the written files: they hold the values that the pass evaluated, and its n:m pattern.
 
     Raises: VerificationError: naming the matrix.
     """
-    written = Checkpoint(folder)
-    by_name = {result.name: result for result in results}
-    for layer in plan.targeted:
-        stored = written.stored_name(f"{layer.name}.weight")
-        assert stored is not None
-        weight = written.read([stored])[stored]
-        weight_RC = weight.T if layer.matrix.is_transposed else weight
-        zeros = int((weight_RC == 0).sum())
-        if zeros != round(by_name[layer.name].sparsity * weight_RC.numel()):
-            raise VerificationError(f"{layer.name}: the file holds {zeros} zeros, the report says otherwise")
-        if isinstance(layer.options, PruningOptions) and layer.options.nm:
-            n, m = layer.options.nm
-            if int((weight_RC != 0).unflatten(1, (-1, m)).sum(-1).max()) > n:
-                raise VerificationError(f"{layer.name}: the file breaks the {n}:{m} pattern")
+    read_matrix = FILES[export.output.format].read_matrix
+    for block in range(export.checkpoint.architecture.blocks):
+        solved = export.solved(block)
+        for layer in export.plan.block(block):
+            if layer.name in solved:
+                found_RC = read_matrix(export.folder, layer)
+                expected_RC = solved[layer.name].to_dense().to(export.storage_dtype(layer))
+                if not torch.equal(found_RC.to(expected_RC.dtype), expected_RC):
+                    raise VerificationError(f"{layer.name}: the written file holds other weights than the pass evaluated")
+                _check_pattern(layer, found_RC)
+
+
+def _check_pattern(layer: PlannedLayer, weight_RC: Tensor) -> None:
+    if isinstance(layer.options, PruningOptions) and layer.options.nm:
+        n, m = layer.options.nm
+        if int((weight_RC != 0).unflatten(1, (-1, m)).sum(-1).max()) > n:
+            raise VerificationError(f"{layer.name}: the file breaks the {n}:{m} pattern")
 
 
 def verify_loads(

@@ -8,13 +8,14 @@ from dataclasses import replace
 import torch
 
 from compression.hessian import SingularHessian
-from compression.layer import GridWeights, LayerProblem, LayerSolution
+from compression.layer import LayerProblem, LayerSolution
 from compression.methods.magnitude import magnitude
 from compression.methods.rtn import groups, rtn
 from compression.methods.sparsegpt import pruner_for, without_dead
 from compression.obs import Rounder, sweep
 from compression.options import JointOptions, MagnitudeOptions, RtnOptions
 from compression.registry import register
+from compression.weights import GridWeights
 
 
 @register(JointOptions)

@@ -2,10 +2,11 @@
 
 import torch
 
-from compression.layer import DenseWeights, LayerProblem, LayerSolution
+from compression.layer import LayerProblem, LayerSolution
 from compression.masks import keep_largest, keep_n_of_m, zeros_before
 from compression.options import MagnitudeOptions
 from compression.registry import register
+from compression.weights import DenseWeights
 
 
 @register(MagnitudeOptions)

@@ -1,12 +1,13 @@
 """OPTQ (GPTQ): round column by column, each rounding error is pushed onto the columns not yet rounded. arXiv:2210.17323."""
 
 from compression.hessian import SingularHessian
-from compression.layer import GridWeights, LayerProblem, LayerSolution
+from compression.layer import LayerProblem, LayerSolution
 from compression.methods.rtn import fit_groups, groups, rtn
 from compression.methods.sparsegpt import without_dead
 from compression.obs import Rounder, sweep
 from compression.options import OptqOptions, RtnOptions
 from compression.registry import register
+from compression.weights import GridWeights
 
 
 @register(OptqOptions)
@@ -32,6 +33,7 @@ def optq(layer: LayerProblem, options: OptqOptions) -> LayerSolution:
         search=options.grid == "mse",
         scale_dtype=layer.scale_dtype,
         fitted=fit_groups(W_RC, options, layer.scale_dtype) if options.static_groups else None,
+        offset=options.offset,
     )
     sweep(visited_RC, factor.U_CC, pruner=None, rounder=rounder, block_size=options.block_size)
     codes_RC = rounder.codes_CR.T
@@ -39,5 +41,5 @@ def optq(layer: LayerProblem, options: OptqOptions) -> LayerSolution:
         back_C = order_C.argsort()
         codes_RC = codes_RC[:, back_C]
         group_C = group_C if options.static_groups else group_C[back_C]
-    weights = GridWeights(codes_RC.contiguous(), rounder.scale_RG, rounder.zero_RG, group_C, options.bits)
+    weights = GridWeights(codes_RC.contiguous(), rounder.scale_RG, rounder.zero_RG, group_C, options.bits, options.offset)
     return LayerSolution(weights, options.method, factor.damp, factor.steps)

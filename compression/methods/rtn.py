@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from compression import grids
-from compression.layer import GridWeights, LayerProblem, LayerSolution
+from compression.layer import LayerProblem, LayerSolution
 from compression.options import QuantizationOptions, RtnOptions
 from compression.registry import register
+from compression.weights import GridWeights
 
 
 @register(RtnOptions)
@@ -14,8 +15,9 @@ def rtn(layer: LayerProblem, options: RtnOptions) -> LayerSolution:
     scale_RG, zero_RG = fit_groups(layer.W_RC, options, layer.scale_dtype)
     group_C = groups(layer.W_RC, options)
     index = group_C.long()
-    codes_RC = grids.quantize(layer.W_RC, scale_RG[:, index], zero_RG[:, index], options.bits).to(torch.uint8)
-    return LayerSolution(GridWeights(codes_RC, scale_RG, zero_RG, group_C, options.bits), options.method)
+    codes_RC = grids.quantize(layer.W_RC, scale_RG[:, index], zero_RG[:, index], options.bits, options.offset)
+    weights = GridWeights(codes_RC.to(torch.uint8), scale_RG, zero_RG, group_C, options.bits, options.offset)
+    return LayerSolution(weights, options.method)
 
 
 def groups(W_RC: Tensor, options: QuantizationOptions) -> Tensor:
@@ -29,4 +31,11 @@ def fit_groups(W_RC: Tensor, options: QuantizationOptions, scale_dtype: torch.dt
     """Grids of all groups, fitted on these weights: scale and zero point, both (R, G)."""
     count = int(groups(W_RC, options).max()) + 1
     W_RGS = W_RC.unflatten(1, (count, -1))
-    return grids.fit(W_RGS, options.bits, symmetric=options.symmetric, search=options.grid == "mse", scale_dtype=scale_dtype)
+    return grids.fit(
+        W_RGS,
+        options.bits,
+        symmetric=options.symmetric,
+        search=options.grid == "mse",
+        scale_dtype=scale_dtype,
+        offset=options.offset,
+    )

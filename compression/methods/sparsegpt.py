@@ -4,11 +4,12 @@ import torch
 from torch import Tensor
 
 from compression.hessian import SingularHessian
-from compression.layer import DenseWeights, LayerProblem, LayerSolution
+from compression.layer import LayerProblem, LayerSolution
 from compression.methods.magnitude import magnitude
 from compression.obs import NmPruner, Pruner, UnstructuredPruner, sweep
 from compression.options import MagnitudeOptions, PruningOptions, SparseGptOptions
 from compression.registry import register
+from compression.weights import DenseWeights
 
 
 @register(SparseGptOptions)

@@ -2,11 +2,12 @@
 
 import torch
 
-from compression.layer import DenseWeights, LayerProblem, LayerSolution
+from compression.layer import LayerProblem, LayerSolution
 from compression.masks import keep_largest_per_row, keep_n_of_m
 from compression.methods.magnitude import magnitude
 from compression.options import MagnitudeOptions, WandaOptions
 from compression.registry import register
+from compression.weights import DenseWeights
 
 
 @register(WandaOptions)

@@ -48,7 +48,7 @@ def test_failed_job_says_why(web: TestClient, submit: Submit, worker: Worker) ->
     ("change", "field", "allowed"),
     [
         ({"recipe": {"sparsity": 1.5}}, "recipe.sparsity", "< 1.0"),
-        ({"recipe": {"bits": 7}}, "recipe.bits", "2, 3, 4, 5, 6 or 8"),
+        ({"recipe": {"bits": 7}}, "recipe.bits", "2, 3, 4, 5, 6 or 8 or 'ternary'"),
         ({"recipe": {"bits": 4, "group_size": 5}}, "recipe.group_size", ">= 16 or 'row'"),
         ({"recipe": {"sparsity": 0.5, "speed": 1}}, "recipe.speed", None),
         ({"recipe": {}}, "recipe", "name at least one of sparsity, pattern, bits"),

@@ -4,16 +4,18 @@ import pytest
 import torch
 
 from compression.hessian import Hessian
-from compression.layer import DenseWeights, GridWeights, LayerSolution, relative_error, weights_from
+from compression.layer import LayerSolution, relative_error
+from compression.options import Bits, top_code
+from compression.weights import KINDS, DenseWeights, GridWeights
 from tests.compression.problems import layer, random_weights
 
 
-def grid_weights(bits: int = 3) -> GridWeights:
+def grid_weights(bits: Bits = 3) -> GridWeights:
     generator = torch.Generator().manual_seed(0)
     return GridWeights(
-        codes_RC=torch.randint(2**bits, (5, 8), generator=generator, dtype=torch.uint8),
+        codes_RC=torch.randint(top_code(bits) + 1, (5, 8), generator=generator, dtype=torch.uint8),
         scale_RG=torch.rand(5, 2, generator=generator) + 0.1,
-        zero_RG=torch.randint(2**bits, (5, 2), generator=generator).float(),
+        zero_RG=torch.randint(top_code(bits) + 1, (5, 2), generator=generator).float(),
         group_C=torch.tensor([0, 1, 1, 0, 0, 1, 0, 1], dtype=torch.int32),
         bits=bits,
     )
@@ -29,10 +31,10 @@ def test_grid_weights_are_scale_times_code_less_zero_point_of_the_columns_group(
             assert dense[row, column] == weights.scale_RG[row, group] * steps
 
 
-@pytest.mark.parametrize("bits", [2, 8])
-def test_grid_weights_survive_the_way_through_tensors_to_the_last_bit(bits: int) -> None:
+@pytest.mark.parametrize("bits", [2, 8, "ternary"])
+def test_grid_weights_survive_the_way_through_tensors_to_the_last_bit(bits: Bits) -> None:
     weights = grid_weights(bits)
-    back = weights_from(weights.tensors())
+    back = KINDS[weights.kind].from_tensors(weights.tensors())
     assert isinstance(back, GridWeights)
     assert back.bits == bits
     assert torch.equal(back.to_dense(), weights.to_dense())
@@ -41,7 +43,7 @@ def test_grid_weights_survive_the_way_through_tensors_to_the_last_bit(bits: int)
 
 def test_dense_weights_survive_the_way_through_tensors() -> None:
     W_RC = random_weights(3, 4).half()
-    back = weights_from(DenseWeights(W_RC).tensors())
+    back = KINDS[DenseWeights.kind].from_tensors(DenseWeights(W_RC).tensors())
     assert isinstance(back, DenseWeights)
     assert torch.equal(back.to_dense(), W_RC)
     assert back.to_dense().dtype == torch.float16

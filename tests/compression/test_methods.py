@@ -16,7 +16,7 @@ from torch import Tensor
 
 from compression import methods  # noqa: F401  registers the solvers
 from compression.hessian import Hessian
-from compression.layer import DenseWeights, GridWeights, LayerProblem, LayerSolution
+from compression.layer import LayerProblem, LayerSolution
 from compression.options import (
     BITS,
     METHOD_OPTIONS,
@@ -27,8 +27,10 @@ from compression.options import (
     RtnOptions,
     SparseGptOptions,
     WandaOptions,
+    top_code,
 )
 from compression.registry import solve
+from compression.weights import DenseWeights, GridWeights
 from tests.compression import brute_force
 from tests.compression.examples import few
 from tests.compression.problems import correlated_inputs, hadamard, hessian_of, layer, output_error, random_weights
@@ -510,7 +512,7 @@ def test_every_weight_is_a_value_of_its_stored_grid_to_the_last_bit(options: Met
         for column in range(32):
             group = int(weights.group_C[column])
             scale, zero = weights.scale_RG[row, group], int(weights.zero_RG[row, group])
-            values = scale * torch.tensor([float(code - zero) for code in range(2**weights.bits)])
+            values = scale * torch.tensor([float(code - zero) for code in range(top_code(weights.bits) + 1)])
             assert solved[row, column] in values
 
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from compression.layer import GridWeights
 from compression.obs import NmPruner, Pruner, Rounder, UnstructuredPruner, blocks, sweep
+from compression.options import WholeBits
+from compression.weights import GridWeights
 from tests.compression import brute_force
 from tests.compression.examples import few, many
 from tests.compression.problems import correlated_inputs, hessian_of, random_weights, seeded
@@ -45,7 +46,7 @@ def random_mask(rows: int, columns: int, seed: int = 0) -> Tensor:
     return torch.rand(rows, columns, generator=seeded(seed + 7)) < 0.5
 
 
-def rounder(W_RC: Tensor, bits: int, group_size: int, *, is_static: bool, order_C: Tensor | None = None) -> Rounder:
+def rounder(W_RC: Tensor, bits: WholeBits, group_size: int, *, is_static: bool, order_C: Tensor | None = None) -> Rounder:
     """Asymmetric minmax grids, fitted by loops where they are static."""
     rows, columns = W_RC.shape
     group_C = torch.arange(columns, dtype=torch.int32) // group_size

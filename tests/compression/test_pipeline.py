@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from compression import methods  # noqa: F401  registers the solvers
+from compression.block import scale_dtype
 from compression.compress import compress
 from compression.errors import Cancelled, InvalidOptions, NumericalError, UnsupportedModel
 from compression.events import BlockFinished, Event, LayerFinished, Note
@@ -77,7 +78,8 @@ def compress_in_memory(folder: Path, recipe: dict[str, Any], calibration_WL: Ten
             for layer in group:
                 weight = model.get_submodule(layer.name).weight
                 W_RC = weight.T if layer.matrix.is_transposed else weight
-                problem = LayerProblem(layer.name, W_RC.float(), accumulators[layer.name].finish(layer.name))
+                hessian = accumulators[layer.name].finish(layer.name)
+                problem = LayerProblem(layer.name, W_RC.float(), hessian, scale_dtype(torch.float32))
                 assert layer.options is not None
                 solved = solve(problem, layer.options).weights.to_dense()
                 weight.copy_(solved.T if layer.matrix.is_transposed else solved)

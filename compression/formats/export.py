@@ -1,0 +1,122 @@
+"""What a format's writer gets, and the shards that all safetensors formats share.
+
+One shard for what lies outside the blocks, then one for each block, so that no more than a block is in memory.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from compression.models.checkpoint import Checkpoint
+from compression.models.headers import INDEX_FILE
+from compression.plan import Plan, PlannedLayer
+from compression.protocol import Output
+from compression.weights import Weights
+
+COPIED = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "spiece.model",
+    "chat_template.jinja",
+)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Everything that is written.
+
+    Args:
+        solved: block index -> solved weights by module name; read from disk block by block.
+        folder: exists and is empty.
+    """
+
+    checkpoint: Checkpoint
+    plan: Plan
+    solved: Callable[[int], Mapping[str, Weights]]
+    output: Output
+    folder: Path
+
+    def storage_dtype(self, layer: PlannedLayer) -> torch.dtype:
+        """The dtype that the source stores this matrix in."""
+        return self.checkpoint.dtype_of(self.stored_weight(layer))
+
+    def stored_weight(self, layer: PlannedLayer) -> str:
+        """The source's name of this matrix's tensor."""
+        stored = self.checkpoint.stored_name(f"{layer.name}.weight")
+        assert stored is not None, "the pass has read it"
+        return stored
+
+
+Pack = Callable[[PlannedLayer, Weights, torch.dtype], Mapping[str, Tensor]]
+"""A solved matrix -> its tensors by their last name, such as {"weight": ...}; given the dtype that the source stores."""
+
+
+def write_shards(export: Export, pack: Pack, *, config: Mapping[str, Any]) -> None:
+    """Write every tensor of the source, solved matrices packed, then index, config.json and tokenizer.
+
+    Args: config: entries to add to the source's config.json.
+    """
+    by_block = names_by_block(export.checkpoint)
+    weight_map: dict[str, str] = {}
+    total_bytes = 0
+    for number, names in enumerate(by_block, start=1):
+        shard = f"model-{number:05d}-of-{len(by_block):05d}.safetensors"
+        tensors = export.checkpoint.read(names)
+        if number > 1:
+            _replace(tensors, export, number - 2, pack)
+        save_file(tensors, export.folder / shard, {"format": "pt"})
+        weight_map |= dict.fromkeys(tensors, shard)
+        total_bytes += sum(tensor.nbytes for tensor in tensors.values())
+    index = {"metadata": {"total_size": total_bytes}, "weight_map": dict(sorted(weight_map.items()))}
+    _write_json(export.folder / INDEX_FILE, index)
+    _write_json(export.folder / "config.json", {**export.checkpoint.config, **config})
+    copy_tokenizer(export)
+
+
+def copy_tokenizer(export: Export) -> None:
+    """Copy what an artifact needs beside weights and config: tokenizer and generation settings."""
+    for name in COPIED:
+        if (export.checkpoint.folder / name).is_file():
+            shutil.copyfile(export.checkpoint.folder / name, export.folder / name)
+
+
+def _replace(tensors: dict[str, Tensor], export: Export, block: int, pack: Pack) -> None:
+    """Put the packed tensors of a block's solved matrices in place of the source's."""
+    solved = export.solved(block)
+    for layer in export.plan.block(block):
+        if layer.name in solved:
+            stored = export.stored_weight(layer)
+            del tensors[stored]
+            packed = pack(layer, solved[layer.name], export.storage_dtype(layer))
+            tensors |= {f"{stored.removesuffix('weight')}{last}": tensor for last, tensor in packed.items()}
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
+
+
+def names_by_block(checkpoint: Checkpoint) -> list[list[str]]:
+    """Stored tensor names: first those outside the blocks, then block by block."""
+    path = f"{checkpoint.architecture.block_path}."
+    bare = path.removeprefix(f"{checkpoint.architecture.base_prefix}.")
+    groups: list[list[str]] = [[] for _ in range(checkpoint.architecture.blocks + 1)]
+    for name in sorted(checkpoint.tensors):
+        rest = name.removeprefix(path) if name.startswith(path) else name.removeprefix(bare)
+        number = rest.partition(".")[0]
+        is_block = rest != name and number.isdigit() and int(number) < checkpoint.architecture.blocks
+        groups[int(number) + 1 if is_block else 0].append(name)
+    return groups

@@ -1,0 +1,30 @@
+"""Format name -> the functions that write its files and read them back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from compression.formats import dense
+from compression.formats.export import Export
+from compression.plan import PlannedLayer
+from compression.protocol import OutputFormat
+
+
+@dataclass(frozen=True)
+class FormatFiles:
+    """One format's files.
+
+    Args:
+        write: writes the whole artifact folder but report and manifest.
+        read_matrix: values (R, C) of one matrix of a written folder, by this project's own reading of the layout.
+    """
+
+    write: Callable[[Export], None]
+    read_matrix: Callable[[Path, PlannedLayer], Tensor]
+
+
+FILES: dict[OutputFormat, FormatFiles] = {
+    "dense": FormatFiles(dense.write, dense.read_matrix),
+}
