@@ -13,6 +13,7 @@ from compression import environment, summary
 from compression.errors import InvalidOptions, VerificationError
 from compression.events import Note, OnEvent, StageStarted, ignore_events
 from compression.finished_blocks import FinishedBlocks
+from compression.formats.certificate import certify, unverified
 from compression.formats.export import Export
 from compression.formats.files import FILES
 from compression.manifest import REPORT_FILE, FileHashes, file_hash, file_hashes, payload_digest, write_manifest
@@ -25,10 +26,10 @@ from compression.protocol import Calibration, Evaluation, Output
 from compression.recipe import Recipe
 from compression.report import Report, Sample, Verification
 from compression.stopwatch import Stopwatch
-from compression.verification import fits, sample, verify_layers, verify_loads
+from compression.verification import sample, verify_layers
 from compression.weights import Weights
 
-COMPUTE_DTYPE = torch.float32
+COMPUTE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def compress(
@@ -43,6 +44,8 @@ def compress(
     work: Path | None = None,
     cache: Path | None = None,
     device: str = "auto",
+    compute_dtype: str = "float32",
+    certificate: bool = True,
     provenance: Mapping[str, Any] | None = None,
     on_event: OnEvent = ignore_events,
 ) -> Report:
@@ -57,6 +60,9 @@ def compress(
             Removed on success.
         cache: where a .gguf file is de-quantised to; default: in `work`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        compute_dtype: of the matrix products inside blocks, `float32` or `bfloat16`; solving and scoring stay in float32.
+        certificate: load the artifact in a fresh process with software of other people, which takes seconds and the memory
+            of the whole model; without it the report says "not verified". The written files are read back either way.
         provenance: copied into the report.
         on_event: gets every event; raise `Cancelled` in it to stop between two layers.
     Returns: the report, also written to `out/report.json`.
@@ -69,21 +75,24 @@ def compress(
     work = work or out.with_name(f".{out.name}.work")
     partial = out.with_name(f".{out.name}.partial")
     torch_device = environment.pick_device(device)
+    if compute_dtype not in COMPUTE_DTYPES:
+        raise InvalidOptions("compute_dtype", f"{compute_dtype!r} is unknown", " or ".join(COMPUTE_DTYPES))
+    compute = COMPUTE_DTYPES[compute_dtype]
     watch = Stopwatch()
     with MemoryMeter(torch_device) as meter:
         on_event(StageStarted(stage="compressing"))
         with watch.time("preparing"):
             job = prepare(source, recipe, calibration, evaluation, output, texts or {}, cache or work)
-        finished = FinishedBlocks(work / "blocks", job.fingerprint(torch_device, COMPUTE_DTYPE))
+        finished = FinishedBlocks(work / "blocks", job.fingerprint(torch_device, compute))
         for difference in finished.restarts:
             on_event(Note(level="warning", message=f"finished blocks of an earlier attempt are not used: {difference}"))
-        result = _run_pass(job, finished, torch_device, meter, watch, on_event)
+        result = _run_pass(job, finished, torch_device, compute, meter, watch, on_event)
         on_event(StageStarted(stage="exporting"))
         with watch.time("exporting"):
             export = _export(job, finished, output, partial)
         on_event(StageStarted(stage="verifying"))
         with watch.time("verifying"):
-            verification, greedy, no_sample = _verify(job, result, export, torch_device)
+            verification, greedy, no_sample = _verify(job, result, export, work if certificate else None, torch_device)
         files = file_hashes(partial)
         report = Report(
             scalpel_version=compression.__version__,
@@ -103,7 +112,7 @@ def compress(
             sizes=summary.sizes(job, result.layers, partial),
             seconds={name: round(seconds, 3) for name, seconds in watch.seconds.items()},
             memory=meter.peak(),
-            environment=environment.describe(torch_device, COMPUTE_DTYPE),
+            environment=environment.describe(torch_device, compute),
             resumed_blocks=result.resumed_blocks,
             restarts=finished.restarts,
             payload_digest=payload_digest(files),
@@ -115,12 +124,27 @@ def compress(
 
 
 def _run_pass(
-    job: Job, finished: FinishedBlocks, device: torch.device, meter: MemoryMeter, watch: Stopwatch, on_event: OnEvent
+    job: Job,
+    finished: FinishedBlocks,
+    device: torch.device,
+    compute_dtype: torch.dtype,
+    meter: MemoryMeter,
+    watch: Stopwatch,
+    on_event: OnEvent,
 ) -> PassResult:
     with watch.time("loading"):
-        model = StreamedModel(job.checkpoint, device, COMPUTE_DTYPE)
+        model = StreamedModel(job.checkpoint, device, torch.float32)
     return LayerwisePass(
-        model, job.plan, job.calibration.ids_WL, job.evaluation_WL, finished, meter=meter, watch=watch, on_event=on_event
+        model,
+        job.plan,
+        job.calibration.ids_WL,
+        job.evaluation_WL,
+        job.probe_WL,
+        finished,
+        compute_dtype=compute_dtype,
+        meter=meter,
+        watch=watch,
+        on_event=on_event,
     ).run()
 
 
@@ -141,16 +165,19 @@ def _export(job: Job, finished: FinishedBlocks, output: Output, folder: Path) ->
 
 
 def _verify(
-    job: Job, result: PassResult, export: Export, device: torch.device
+    job: Job, result: PassResult, export: Export, scratch: Path | None, device: torch.device
 ) -> tuple[Verification, Sample | None, str | None]:
-    """Check the written files; the verdict, the sample, and why there is none."""
-    folder = export.folder
+    """Check the written files; the verdict, the sample, and why there is none. Args: scratch: None: without certificate."""
     verify_layers(export)
-    expected = result.scores[0].compressed if result.scores else None
-    verification = verify_loads(folder, device, COMPUTE_DTYPE, job.first_window_L, expected)
-    if not fits(folder):
-        return verification, None, "no sample: the whole model does not fit in free memory"
-    return verification, sample(job.checkpoint.folder, folder, job.tokenizer, device, COMPUTE_DTYPE, job.first_window_L), None
+    if scratch is None:
+        verification = unverified("none", "the files were read back; loading them was not asked for").verification
+        return verification, None, "no sample: the artifact was not loaded"
+    assert result.probe is not None
+    certificate = certify(export.folder, export.output.format, result.probe, scratch, str(device))
+    if certificate.generated is None:
+        return certificate.verification, None, f"no sample: {certificate.verification.detail}"
+    greedy = sample(job.checkpoint.folder, job.tokenizer, device, job.probe_WL[0], certificate.generated)
+    return certificate.verification, greedy, None
 
 
 def _publish(report: Report, files: FileHashes, partial: Path, out: Path) -> None:

@@ -5,6 +5,7 @@ change a solution, because damping is relative to the mean of diag(H). All of it
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from compression.errors import NumericalError
 
 MAX_DAMP = 1.0
+STRIPS = 4
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,21 @@ class SingularHessian(Exception):
 
 
 class Accumulator:
-    """Sums X^T X over calibration windows for one input tensor."""
+    """Sums X^T X over calibration windows for one input tensor.
+
+    The sum is symmetric, so that only its upper triangle is computed, in strips of rows: five eighths of the work with four.
+    """
 
     def __init__(self, columns: int, device: torch.device) -> None:
         self._sum_CC = torch.zeros(columns, columns, dtype=torch.float32, device=device)
+        self._strips = tuple(pairwise(part * columns // STRIPS for part in range(STRIPS + 1)))
         self._tokens = 0
 
     def add(self, X_NC: Tensor) -> None:
         """Add one window's inputs; leading dimensions are flattened, so a lone token stays two-dimensional."""
         X_NC = X_NC.reshape(-1, X_NC.shape[-1]).float()
-        self._sum_CC.addmm_(X_NC.T, X_NC)
+        for first, last in self._strips:
+            self._sum_CC[first:last, first:].addmm_(X_NC[:, first:last].T, X_NC[:, first:])
         self._tokens += X_NC.shape[0]
 
     def finish(self, name: str) -> "Hessian":
@@ -56,7 +63,8 @@ class Accumulator:
             raise NumericalError(
                 name, "its calibration inputs hold NaN or infinity; the forward pass of a block before it broke"
             )
-        return Hessian(self._sum_CC.mul_(2 / max(self._tokens, 1)), self._tokens)
+        upper_CC = self._sum_CC.mul_(2 / max(self._tokens, 1)).triu_()
+        return Hessian(upper_CC.add_(upper_CC.triu(1).T), self._tokens)
 
 
 class Hessian:

@@ -23,6 +23,7 @@ from compression.memory import MemoryMeter
 from compression.models.activations import Stream
 from compression.models.streamed import BlockCall, StreamedModel
 from compression.plan import Plan, PlannedLayer
+from compression.probe import Probe
 from compression.report import LayerResult
 from compression.stopwatch import Stopwatch
 from compression.weights import Weights
@@ -34,6 +35,7 @@ class PassResult:
 
     layers: list[LayerResult] = field(default_factory=list)
     scores: list[WindowScore] = field(default_factory=list)
+    probe: Probe | None = None
     resumed_blocks: int = 0
 
 
@@ -44,15 +46,26 @@ class _Lane:
     stream: Stream
     calls: list[BlockCall]
 
-    def advance(self, model: StreamedModel, block: nn.Module, index: int, *, keep: bool = True) -> None:
+    def advance(
+        self, model: StreamedModel, block: nn.Module, index: int, compute_dtype: torch.dtype, *, keep: bool = True
+    ) -> None:
         """Run all windows through a block; `keep=False` only lets hooks listen."""
         if not len(self.stream):
             return
         call = self.calls[index]
-        for window in range(len(self.stream)):
-            hidden = block(self.stream[window].to(model.device), *call.args, **call.kwargs)
-            if keep:
-                self.stream[window] = hidden
+        with torch.autocast(model.device.type, compute_dtype, enabled=compute_dtype != torch.float32):
+            for window in range(len(self.stream)):
+                hidden = block(self.stream[window].to(model.device), *call.args, **call.kwargs)
+                if keep:
+                    self.stream[window] = hidden
+
+
+@dataclass(frozen=True)
+class _Lanes:
+    calibration: _Lane
+    dense: _Lane  # evaluation windows through the dense model
+    compressed: _Lane  # the same through the compressed one
+    probe: _Lane  # short windows through the compressed model, in float32
 
 
 class LayerwisePass:
@@ -60,7 +73,10 @@ class LayerwisePass:
 
     Args:
         calibration_WL, evaluation_WL: token ids (windows, seqlen), int64; evaluation may have no windows.
+        probe_WL: short windows whose logits, by the compressed model in float32, the written artifact is held against.
         finished: where finished blocks are kept.
+        compute_dtype: of the matrix products inside blocks; with bfloat16 norms, sums and everything that is solved or scored
+            stay in float32.
     """
 
     def __init__(
@@ -69,8 +85,10 @@ class LayerwisePass:
         plan: Plan,
         calibration_WL: Tensor,
         evaluation_WL: Tensor,
+        probe_WL: Tensor,
         finished: FinishedBlocks,
         *,
+        compute_dtype: torch.dtype = torch.float32,
         meter: MemoryMeter,
         watch: Stopwatch,
         on_event: OnEvent,
@@ -78,7 +96,8 @@ class LayerwisePass:
         self.model, self.plan, self.finished = model, plan, finished
         self._meter, self._watch, self._on_event = meter, watch, on_event
         self._blocks = model.checkpoint.architecture.blocks
-        self._calibration_WL, self._evaluation_WL = calibration_WL, evaluation_WL
+        self._calibration_WL, self._evaluation_WL, self._probe_WL = calibration_WL, evaluation_WL, probe_WL
+        self._compute_dtype = compute_dtype
         self._solving_s: list[float] = []
 
     @torch.inference_mode()
@@ -87,13 +106,19 @@ class LayerwisePass:
         result = PassResult()
         self._begin("loading", 0)
         with self._watch.time("loading"):
-            calibration = self._lane(self._calibration_WL)
-            dense, compressed = self._lane(self._evaluation_WL), self._lane(self._evaluation_WL)
+            lanes = _Lanes(
+                calibration=self._lane(self._calibration_WL),
+                dense=self._lane(self._evaluation_WL),
+                compressed=self._lane(self._evaluation_WL),
+                probe=self._lane(self._probe_WL),
+            )
         for index in range(self._blocks):
-            self._block(index, calibration, dense, compressed, result)
+            self._block(index, lanes, result)
         self._begin("evaluating", 0)
         with self._watch.time("evaluating"):
-            result.scores = self._scores(dense.stream, compressed.stream)
+            result.scores = self._scores(lanes.dense.stream, lanes.compressed.stream)
+            probed = [self.model.logits(lanes.probe.stream[w])[0] for w in range(len(lanes.probe.stream))]
+            result.probe = Probe(self._probe_WL, torch.stack(probed).float().cpu())
         return result
 
     def _lane(self, ids_WL: Tensor) -> _Lane:
@@ -111,7 +136,7 @@ class LayerwisePass:
     def _spill_folder(self) -> Path:
         return self.finished.folder
 
-    def _block(self, index: int, calibration: _Lane, dense: _Lane, compressed: _Lane, result: PassResult) -> None:
+    def _block(self, index: int, lanes: _Lanes, result: PassResult) -> None:
         begin = time.perf_counter()
         layers = self.plan.block(index)
         self._begin("loading", index + 1)
@@ -122,9 +147,9 @@ class LayerwisePass:
             check_block(block, layers)
             self._begin("evaluating", index + 1)
             with self._watch.time("evaluating"):
-                dense.advance(self.model, block, index)
+                lanes.dense.advance(self.model, block, index, self._compute_dtype)
             if found is None:
-                results = self._solve(index, block, layers, calibration)
+                results = self._solve(index, block, layers, lanes.calibration)
             else:
                 weights, results = found
                 self._install(block, layers, weights)
@@ -132,10 +157,11 @@ class LayerwisePass:
             self._begin("calibrating", index + 1)
             with self._watch.time("calibrating"):
                 if index + 1 < self._blocks:
-                    calibration.advance(self.model, block, index)
+                    lanes.calibration.advance(self.model, block, index, self._compute_dtype)
             self._begin("evaluating", index + 1)
             with self._watch.time("evaluating"):
-                compressed.advance(self.model, block, index)
+                lanes.compressed.advance(self.model, block, index, self._compute_dtype)
+                lanes.probe.advance(self.model, block, index, torch.float32)
         finally:
             self.model.free_block(index)
         result.layers.extend(results)
@@ -147,7 +173,7 @@ class LayerwisePass:
         for group in stages(layers, self.plan.recipe.true_sequential):
             self._begin("calibrating", index + 1)
             with self._watch.time("calibrating"), listening(block, group, self.model.device) as accumulators:
-                calibration.advance(self.model, block, index, keep=False)
+                calibration.advance(self.model, block, index, self._compute_dtype, keep=False)
             self._begin("solving", index + 1)
             with self._watch.time("solving"):
                 readers = {layer.matrix.reads: layer.name for layer in reversed(group)}  # the first reader names the input

@@ -17,6 +17,7 @@ from compression.models.checkpoint import Checkpoint
 from compression.models.gguf_source import dequantize_once
 from compression.models.source import ModelSource
 from compression.plan import Plan, plan, window_length
+from compression.probe import probe_windows
 from compression.protocol import Calibration, Evaluation, Output
 from compression.recipe import Recipe, parse_recipe, resolve
 from compression.report import ModelInfo
@@ -40,9 +41,9 @@ class Job:
         return torch.cat([torch.empty(0, self.seqlen, dtype=torch.long), *(windows.ids_WL for windows in self.evaluation)])
 
     @property
-    def first_window_L(self) -> Tensor:
-        """The window that the artifact is verified and sampled on."""
-        return self.evaluation_WL[0] if self.evaluation else self.calibration.ids_WL[0]
+    def probe_WL(self) -> Tensor:
+        """The short windows that the artifact is verified and sampled on."""
+        return probe_windows(self.evaluation_WL if self.evaluation else self.calibration.ids_WL)
 
     def fingerprint(self, device: torch.device, compute_dtype: torch.dtype) -> Fingerprint:
         """Everything that a solved block depends on; a pass continues only where all of it is the same."""

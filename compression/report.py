@@ -105,14 +105,14 @@ class Sample(_Section):
 
 
 class Verification(_Section):
-    """What was found when the written artifact was loaded again."""
+    """What was found when the written artifact was loaded by software of other people, in a fresh process."""
 
     loader: str = Field(description="Library and version that loaded it.")
     verdict: Literal["ok", "not verified"]
     detail: str
-    cross_entropy_difference: float | None = Field(
-        None, description="|reloaded artifact - compressed stream| on the first evaluation window, in nats."
-    )
+    max_logit_difference: float | None = Field(None, description="Between loaded artifact and pass, over all probed logits.")
+    mean_logit_difference: float | None = None
+    kl: float | None = Field(None, description="Mean over probed tokens of KL(pass || loaded artifact), in nats.")
 
 
 class Sizes(_Section):

@@ -42,7 +42,7 @@ def run(folder: Path, text: Path, out: Path, recipe: dict[str, Any], **options: 
         calibration=Calibration(source=str(text), nsamples=CALIBRATION_WINDOWS, seqlen=SEQLEN),
         evaluation=Evaluation(sources=(str(text),), windows=EVALUATION_WINDOWS, seqlen=SEQLEN),
         device="cpu",
-        **options,
+        **{"certificate": False, **options},
     )
 
 
@@ -193,8 +193,10 @@ def test_half_precision_checkpoint_keeps_its_dtype_and_its_pattern(tmp_path: Pat
     for dtype in (torch.float16, torch.bfloat16):
         folder = tiny_models.save(tmp_path / f"model-{dtype}", "llama", dtype)
         out = tmp_path / f"out-{dtype}"
-        report = run(folder, text, out, {"pattern": "4:8"})
+        report = run(folder, text, out, {"pattern": "4:8"}, certificate=True)
         assert report.verification.verdict == "ok"
+        assert report.verification.kl is not None and report.verification.kl < 1e-6
+        assert report.sample is not None
         saved = weights(out)
         assert {tensor.dtype for tensor in saved.values()} == {dtype}
         for layer in report.layers:
@@ -258,3 +260,17 @@ def test_activations_that_overflow_name_the_layer(tmp_path: Path, text: Path) ->
     with pytest.raises(NumericalError, match=r"model\.layers\.0\.mlp\.down_proj: its calibration inputs hold NaN"):
         run(tmp_path / "model", text, tmp_path / "out", {"sparsity": 0.5})
     assert not (tmp_path / "out").exists()
+
+
+def test_pass_in_bfloat16_solves_and_scores_in_float32_and_says_what_it_did(tmp_path: Path, text: Path) -> None:
+    folder = tiny_models.save(tmp_path / "model")
+    exact = run(folder, text, tmp_path / "exact", {"bits": 4, "group_size": 32})
+    rounded = run(
+        folder, text, tmp_path / "rounded", {"bits": 4, "group_size": 32}, compute_dtype="bfloat16", certificate=True
+    )
+    assert (exact.environment.compute_dtype, rounded.environment.compute_dtype) == ("float32", "bfloat16")
+    assert rounded.verification.verdict == "ok", "loaded and run in float32, the artifact is what the pass solved"
+    assert rounded.results[0].compressed.value == pytest.approx(exact.results[0].compressed.value, rel=1e-2)
+    assert rounded.results[0].dense.value != exact.results[0].dense.value
+    with pytest.raises(InvalidOptions, match="compute_dtype"):
+        run(folder, text, tmp_path / "out", {"bits": 4}, compute_dtype="float8")

@@ -1,0 +1,105 @@
+"""The load certificate: the artifact opened in a fresh process by software of other people, held against what the pass saw."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from compression.errors import VerificationError
+from compression.models.checkpoint import Checkpoint
+from compression.probe import Probe
+from compression.protocol import OutputFormat
+from compression.report import Verification
+
+MAX_KL_NATS = 1e-3
+TIMEOUT_S = 3600.0
+_PROGRAMS = Path(__file__).parent / "loaders"
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Software that loads a format. Args: packages: what must be importable; program: file in `loaders/`."""
+
+    packages: tuple[str, ...]
+    program: str
+
+
+LOADERS: dict[OutputFormat, Loader] = {
+    "dense": Loader(("transformers",), "with_transformers.py"),
+}
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The verdict, and the greedy tokens that the loaded artifact gave after the prompt; None where it was not loaded."""
+
+    verification: Verification
+    generated: list[int] | None = None
+
+
+def unverified(loader: str, reason: str) -> Certificate:
+    """Nothing was loaded, for this reason."""
+    return Certificate(Verification(loader=loader, verdict="not verified", detail=reason))
+
+
+def certify(folder: Path, output_format: OutputFormat, probe: Probe, scratch: Path, device: str) -> Certificate:
+    """Load an artifact in a fresh process and compare its logits with the probe's.
+
+    Args:
+        scratch: an existing folder for the probe's file.
+    Raises: VerificationError: the loader fails on the artifact, or its logits differ by more than rounding.
+    """
+    loader = LOADERS.get(output_format)
+    if loader is None:
+        return unverified("this project's own reading", f"no other software reads the format {output_format}")
+    missing = [package for package in loader.packages if find_spec(package) is None]
+    if missing:
+        return unverified(" + ".join(loader.packages), f"not installed here: {', '.join(missing)}")
+    if not fits(folder):
+        return unverified(" + ".join(loader.packages), "the whole model does not fit in free memory")
+    path = scratch / "probe.safetensors"
+    probe.save(path)
+    try:
+        found = _run(loader.program, folder, path, device)
+    finally:
+        path.unlink()
+    if not found["kl"] <= MAX_KL_NATS:
+        raise VerificationError(
+            f"loaded by {found['loader']}, the artifact's predictions are {found['kl']:.3g} nats (KL) from those that the "
+            f"pass measured; at most {MAX_KL_NATS:g} is rounding"
+        )
+    verification = Verification(
+        loader=found["loader"],
+        verdict="ok",
+        detail=f"loads in a fresh process and gives the logits that the pass measured on {probe.ids_WL.numel()} tokens",
+        max_logit_difference=found["max_difference"],
+        mean_logit_difference=found["mean_difference"],
+        kl=found["kl"],
+    )
+    return Certificate(verification, found["generated"])
+
+
+def fits(folder: Path) -> bool:
+    """Whether a whole float32 model, with some room to run, fits in the free host memory."""
+    needed: float = Checkpoint(folder).parameters * 4 * 1.5
+    available: int = psutil.virtual_memory().available
+    return needed < available
+
+
+def _run(program: str, folder: Path, probe: Path, device: str) -> dict[str, Any]:
+    command = [sys.executable, str(_PROGRAMS / program), str(folder), str(probe), device]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)  # noqa: S603  our own program
+    if done.returncode != 0:
+        raise VerificationError(f"the artifact does not load ({program}): {_last_line(done.stderr)}")
+    found: dict[str, Any] = json.loads(_last_line(done.stdout))
+    return found
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"

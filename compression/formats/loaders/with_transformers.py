@@ -1,0 +1,18 @@
+"""Loads an artifact as a transformers user would. In float32, so that differences are the file's and not the arithmetic's."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import outcome  # type: ignore[import-not-found] # beside this file
+import torch
+from transformers import AutoModelForCausalLM
+
+
+def load(folder: Path, device: str) -> Any:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False).eval().to(device)
+    return lambda ids: model(input_ids=ids.to(device), use_cache=False).logits
+
+
+if __name__ == "__main__":
+    outcome.run(f"transformers {version('transformers')}", load)
