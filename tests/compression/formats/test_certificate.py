@@ -35,7 +35,9 @@ def test_artifact_that_is_what_the_pass_saw_is_ok_and_speaks(artifact: Path, tmp
     assert found.verification.max_logit_difference == pytest.approx(0, abs=1e-5)
     assert found.verification.kl == pytest.approx(0, abs=1e-8)
     model = AutoModelForCausalLM.from_pretrained(artifact, dtype=torch.float32)
-    greedy = model.generate(probe.ids_WL[:1, :PROMPT_TOKENS], do_sample=False, max_new_tokens=GENERATED_TOKENS)
+    greedy = model.generate(  # type: ignore[misc]
+        probe.ids_WL[:1, :PROMPT_TOKENS], do_sample=False, max_new_tokens=GENERATED_TOKENS
+    )
     expected = greedy[0, PROMPT_TOKENS:].tolist()
     assert found.generated is not None and found.generated[: len(expected)] == expected
     assert list(tmp_path.iterdir()) == []
