@@ -4,9 +4,9 @@ The API validates with these models, `GET /v1/methods` publishes their JSON sche
 A user writes the flat `Recipe` of `recipe.py`; it is resolved into one of these per layer.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 WholeBits = Literal[2, 3, 4, 5, 6, 8]
 Bits = WholeBits | Literal["ternary"]
@@ -60,6 +60,16 @@ class QuantizationOptions(MethodOptions):
         description="`zero_point`: an integer code stands for zero, so that zeros are exact. `minimum`: a group's least value "
         "is stored in float16 instead, as GGUF's Q4_1 does; not with pruning, whose zeros would not be on the grid.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ternary_is_symmetric(cls, given: Any) -> Any:
+        """The three codes stand for -1, 0 and 1; the range that covers a group is far from the best scale for them."""
+        if isinstance(given, dict) and given.get("bits") == "ternary":
+            if given.get("symmetric") is False:
+                raise ValueError("ternary grids are symmetric")
+            return {"grid": "mse", **given, "symmetric": True}
+        return given
 
 
 class SecondOrderOptions(MethodOptions):

@@ -160,6 +160,8 @@ def _options(said: dict[str, Any], where: str, output_format: OutputFormat) -> A
     for name in given:
         if name not in model.model_fields:
             raise InvalidOptions(f"{where}.{name}", f"method {method} has no such option", f"methods: {_takers(name)}")
+    if given.get("bits") == "ternary" and given.get("symmetric") is False:
+        raise InvalidOptions(f"{where}.symmetric", "ternary codes stand for -1, 0 and 1, so their grid is symmetric", "true")
     wanted = {n: v for n, v in FORMATS[output_format].defaults({**given, "method": method}).items() if n in model.model_fields}
     options: Any = model.model_validate({**wanted, **given})
     _check_tiling(options, where)
@@ -217,7 +219,8 @@ def _check_offset(options: Any, where: str) -> None:
     if getattr(options, "offset", "zero_point") == "zero_point":
         return
     if getattr(options, "sparsity", None):
-        raise InvalidOptions(f"{where}.offset", "zero is not on a grid with a minimum, so pruned weights could not stay zero")
+        reason = "zero is not on a grid with a minimum, so pruned weights could not stay zero"
+        raise InvalidOptions(f"{where}.offset", reason, "zero_point")
     if options.symmetric or options.bits == "ternary":
         raise InvalidOptions(f"{where}.offset", "a symmetric or ternary grid has a zero point and no minimum", "zero_point")
 
