@@ -1,17 +1,17 @@
-"""One block of the pass: collect the Hessians of its inputs, solve its matrices, put the answers in."""
+"""One block of the pass: check what it holds, solve its matrices, put the answers in."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from compression.errors import NumericalError, UnsupportedModel
-from compression.hessian import Accumulator, Hessian
+from compression.families.base import Matrix
+from compression.hessian import Hessian
 from compression.layer import LayerProblem, LayerSolution, relative_error
+from compression.matrix_view import matrix_view
 from compression.plan import PlannedLayer
 from compression.registry import solve
 from compression.report import LayerResult
@@ -21,20 +21,39 @@ from compression.weights import DenseWeights, GridWeights, Weights
 def check_block(block: nn.Module, layers: Sequence[PlannedLayer]) -> None:
     """Every matrix of the block must be one that the family declares, in the declared shape: nothing is left out unseen.
 
+    A fused parameter must be tiled by its declared matrices without a gap.
+
     Raises: UnsupportedModel: naming the parameter.
     """
-    declared = {layer.matrix.name: layer.matrix for layer in layers}
+    declared: dict[str, list[Matrix]] = {}
+    for layer in layers:
+        declared.setdefault(layer.matrix.parameter, []).append(layer.matrix)
     for name, parameter in block.named_parameters():
         if parameter.ndim < 2:
             continue
-        matrix = declared.pop(name.removesuffix(".weight"), None)
-        if matrix is None:
+        matrices = declared.pop(name, None)
+        if matrices is None:
             raise UnsupportedModel(f"the block holds a matrix {name} that its family does not declare")
-        shape = tuple(parameter.shape)
-        if (shape[::-1] if matrix.is_transposed else shape) != matrix.shape:
-            raise UnsupportedModel(f"{name} has shape {shape}, its config says {matrix.shape}")
+        _check_tiling(name, tuple(parameter.shape), matrices)
     if declared:
         raise UnsupportedModel(f"the block has no matrix {next(iter(declared))}, which its family declares")
+
+
+def _check_tiling(name: str, shape: tuple[int, ...], matrices: list[Matrix]) -> None:
+    if len(shape) == 2 and len(matrices) == 1:
+        (matrix,) = matrices
+        if (shape[::-1] if matrix.is_transposed else shape) != matrix.shape:
+            raise UnsupportedModel(f"{name} has shape {shape}, its config says {matrix.shape}")
+        return
+    if len(shape) != 3 or any(matrix.slot is None or matrix.shape[1] != shape[2] for matrix in matrices):
+        raise UnsupportedModel(f"{name} has shape {shape}, which the declared {matrices[0].name} does not fit")
+    reached = (0, 0)  # expert and row up to which the matrices lie side by side
+    for index, (first, last) in sorted((matrix.slot.index, matrix.slot.rows) for matrix in matrices if matrix.slot):
+        if (index, first) != reached:
+            break
+        reached = (index + 1, 0) if last == shape[1] else (index, last)
+    if reached != (shape[0], 0):
+        raise UnsupportedModel(f"{name} has shape {shape}, which its declared matrices do not tile")
 
 
 def stages(layers: Sequence[PlannedLayer], is_sequential: bool) -> Iterator[list[PlannedLayer]]:
@@ -45,30 +64,6 @@ def stages(layers: Sequence[PlannedLayer], is_sequential: bool) -> Iterator[list
         group = [layer for layer in targeted if key is None or layer.matrix.stage == key]
         if group:
             yield group
-
-
-@contextmanager
-def listening(block: nn.Module, layers: Iterable[PlannedLayer], device: torch.device) -> Iterator[dict[str, Accumulator]]:
-    """While inside, every forward of the block adds to one accumulator for each distinct input of these layers."""
-    accumulators: dict[str, Accumulator] = {}
-    handles = []
-    for layer in layers:
-        matrix = layer.matrix
-        if matrix.reads not in accumulators:
-            accumulators[matrix.reads] = Accumulator(matrix.shape[1], device)
-            handles.append(block.get_submodule(matrix.name).register_forward_pre_hook(_adds_to(accumulators[matrix.reads])))
-    try:
-        yield accumulators
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _adds_to(accumulator: Accumulator) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-    def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
-        accumulator.add(args[0])
-
-    return hook
 
 
 def solve_layer(
@@ -113,20 +108,11 @@ def scale_dtype(storage_dtype: torch.dtype) -> torch.dtype:
 
 
 def matrix_weight(block: nn.Module, layer: PlannedLayer) -> Tensor:
-    """A matrix's present weights as (out_features, in_features)."""
-    weight = block.get_submodule(layer.matrix.name).get_parameter("weight").detach()
-    return weight.T if layer.matrix.is_transposed else weight
-
-
-def stored_form(weights: Weights, layer: PlannedLayer, storage_dtype: torch.dtype) -> Tensor:
-    """The tensor of the output file: storage dtype and storage order. Evaluation and export both use this one."""
-    dense_RC = weights.to_dense().to(storage_dtype)
-    return (dense_RC.T if layer.matrix.is_transposed else dense_RC).contiguous()
+    """A matrix's present weights as (out_features, in_features): a view on the block's parameter."""
+    parameter = block.get_parameter(layer.matrix.parameter).detach()
+    return matrix_view(parameter, layer.matrix, is_fused=layer.matrix.slot is not None)
 
 
 def install(block: nn.Module, layer: PlannedLayer, weights: Weights, storage_dtype: torch.dtype) -> None:
     """Put compressed weights into the block, after the round trip through the storage dtype."""
-    module = block.get_submodule(layer.matrix.name)
-    present = module.get_parameter("weight")
-    tensor = stored_form(weights, layer, storage_dtype).to(present.device, present.dtype)
-    module._parameters["weight"] = nn.Parameter(tensor, requires_grad=False)
+    matrix_weight(block, layer).copy_(weights.to_dense().to(storage_dtype))

@@ -54,25 +54,33 @@ class Accumulator:
             self._sum_CC[first:last, first:].addmm_(X_NC[:, first:last].T, X_NC[:, first:])
         self._tokens += X_NC.shape[0]
 
-    def finish(self, name: str) -> "Hessian":
+    def finish(self, name: str, needed_tokens: int = 0) -> "Hessian":
         """The Hessian of what was added; the sum is handed over, not copied.
 
+        Args: needed_tokens: with fewer, the Hessian is marked as unfit to solve with.
         Raises: NumericalError: naming the layer, when an input held NaN or infinity; damping cannot cure that.
         """
         if not torch.isfinite(self._sum_CC).all():
             raise NumericalError(
                 name, "its calibration inputs hold NaN or infinity; the forward pass of a block before it broke"
             )
+        unfit = None
+        if self._tokens < needed_tokens:
+            unfit = f"only {self._tokens} calibration tokens reached this layer, {needed_tokens} are needed"
         upper_CC = self._sum_CC.mul_(2 / max(self._tokens, 1)).triu_()
-        return Hessian(upper_CC.add_(upper_CC.triu(1).T), self._tokens)
+        return Hessian(upper_CC.add_(upper_CC.triu(1).T), self._tokens, unfit)
 
 
 class Hessian:
-    """H over all calibration tokens, with its factors kept so that matrices that read the same input share them."""
+    """H over all calibration tokens, with its factors kept so that matrices that read the same input share them.
 
-    def __init__(self, H_CC: Tensor, tokens: int) -> None:
+    Args: unfit: why it must not be solved with, although it tells the error of a solution; methods then fall back.
+    """
+
+    def __init__(self, H_CC: Tensor, tokens: int, unfit: str | None = None) -> None:
         self.H_CC = H_CC
         self.tokens = tokens
+        self.unfit = unfit
         self._factors: dict[tuple[float, bool], Factor | SingularHessian] = {}
 
     @property
@@ -87,7 +95,7 @@ class Hessian:
     def factor(self, damp: float, *, by_activity: bool = False) -> Factor:
         """Factorise once per (damp, order), climbing the ladder: damp x10 up to 1, then the same in float64.
 
-        Raises: SingularHessian: nothing worked, or no input was ever non-zero.
+        Raises: SingularHessian: nothing worked, no input was ever non-zero, or the Hessian is unfit.
         """
         key = (damp, by_activity)
         if key not in self._factors:
@@ -101,6 +109,8 @@ class Hessian:
         return found
 
     def _climb(self, damp: float, order: Tensor | None) -> Factor:
+        if self.unfit:
+            raise SingularHessian((self.unfit,))
         if bool(self.dead_C.all()):
             raise SingularHessian((f"no calibration token reached this layer ({self.tokens} tokens, all inputs zero)",))
         steps: list[str] = []

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from compression import methods  # noqa: F401  registers the solvers
-from compression.block import check_block, install, listening, solve_layer, stages
+from compression.block import check_block, install, solve_layer, stages
 from compression.evaluation import WindowScore, score_window
 from compression.events import Activity, ActivityStarted, BlockFinished, LayerFinished, Note, OnEvent
 from compression.finished_blocks import FinishedBlocks
+from compression.inputs import listening, needed_tokens
 from compression.layer import LayerSolution
 from compression.memory import MemoryMeter
 from compression.models.activations import Stream
+from compression.models.storage import place
 from compression.models.streamed import BlockCall, StreamedModel
 from compression.plan import Plan, PlannedLayer
 from compression.probe import Probe
@@ -55,9 +57,9 @@ class _Lane:
         call = self.calls[index]
         with torch.autocast(model.device.type, compute_dtype, enabled=compute_dtype != torch.float32):
             for window in range(len(self.stream)):
-                hidden = block(self.stream[window].to(model.device), *call.args, **call.kwargs)
+                output = block(self.stream[window].to(model.device), *call.args, **call.kwargs)
                 if keep:
-                    self.stream[window] = hidden
+                    self.stream[window] = output[0] if isinstance(output, tuple) else output
 
 
 @dataclass(frozen=True)
@@ -176,8 +178,11 @@ class LayerwisePass:
                 calibration.advance(self.model, block, index, self._compute_dtype, keep=False)
             self._begin("solving", index + 1)
             with self._watch.time("solving"):
-                readers = {layer.matrix.reads: layer.name for layer in reversed(group)}  # the first reader names the input
-                hessians = {label: accumulators[label].finish(name) for label, name in readers.items()}
+                readers = {layer.matrix.reads: layer for layer in reversed(group)}  # the first reader names the input
+                hessians = {
+                    label: accumulators[label].finish(first.name, needed_tokens(first.matrix))
+                    for label, first in readers.items()
+                }
                 for layer in group:
                     solution, layer_result = solve_layer(block, layer, hessians[layer.matrix.reads], self._storage(layer))
                     solutions[layer.name] = solution
@@ -193,9 +198,7 @@ class LayerwisePass:
                 install(block, layer, weights[layer.name], self._storage(layer))
 
     def _storage(self, layer: PlannedLayer) -> torch.dtype:
-        stored = self.model.checkpoint.stored_name(f"{layer.name}.weight")
-        assert stored is not None
-        return self.model.checkpoint.dtype_of(stored)
+        return self.model.checkpoint.dtype_of(place(self.model.checkpoint, layer.name, layer.matrix).tensor)
 
     def _scores(self, dense: Stream, compressed: Stream) -> list[WindowScore]:
         vocab_size = self.model.checkpoint.architecture.vocab_size

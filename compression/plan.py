@@ -45,11 +45,9 @@ def plan(recipe: ResolvedRecipe, architecture: Architecture) -> Plan:
         or nothing left to compress.
     """
     skipped_blocks = _skipped_blocks(recipe, architecture.blocks)
-    names = [architecture.module_name(k, m) for k in range(architecture.blocks) for m in architecture.matrices]
-    _check_patterns(recipe, names)
-    layers = [
-        _fate(recipe, architecture, k, m, skipped_blocks) for k in range(architecture.blocks) for m in architecture.matrices
-    ]
+    matrices = [(k, matrix) for k in range(architecture.blocks) for matrix in architecture.block(k)]
+    _check_patterns(recipe, [architecture.module_name(k, matrix) for k, matrix in matrices])
+    layers = [_fate(recipe, architecture, k, matrix, skipped_blocks) for k, matrix in matrices]
     if not any(layer.options for layer in layers):
         raise InvalidOptions("recipe", "nothing is left to compress: ignore, overrides and skip_blocks cover every matrix")
     group_size = _default_group_size(layers)
@@ -91,6 +89,8 @@ def _fate(
     recipe: ResolvedRecipe, architecture: Architecture, k: int, matrix: Matrix, skipped_blocks: set[int]
 ) -> PlannedLayer:
     name = architecture.module_name(k, matrix)
+    if matrix.kept_dense:
+        return PlannedLayer(name, k, matrix, None, matrix.kept_dense)
     if k in skipped_blocks:
         return PlannedLayer(name, k, matrix, None, f"{IN_RECIPE} (skip_blocks)")
     for pattern in recipe.ignore:

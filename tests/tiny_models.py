@@ -5,84 +5,125 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    OPTConfig,
-    OPTForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 VOCABULARY = 256
 POSITIONS = 64
 BLOCKS = 3
-_LLAMA: dict[str, Any] = {
+_BASE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 64,
     "num_hidden_layers": BLOCKS,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": POSITIONS,
     "bos_token_id": 0,
     "eos_token_id": 0,
     "pad_token_id": None,
 }
+_LLAMA: dict[str, Any] = _BASE | {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": POSITIONS,
+}
+_ALTERNATING: dict[str, Any] = _LLAMA | {
+    "sliding_window": 8,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    "head_dim": 8,
+}
+_OPT: dict[str, Any] = _BASE | {
+    "hidden_size": 32,
+    "ffn_dim": 64,
+    "num_attention_heads": 4,
+    "max_position_embeddings": POSITIONS,
+    "pad_token_id": 1,
+    "dropout": 0.0,
+}
+_GPT2: dict[str, Any] = {name: value for name, value in _BASE.items() if name != "num_hidden_layers"} | {
+    "n_embd": 32,
+    "n_layer": BLOCKS,
+    "n_head": 4,
+    "n_positions": POSITIONS,
+}
+_FALCON: dict[str, Any] = _BASE | {"hidden_size": 32, "num_attention_heads": 4, "max_position_embeddings": POSITIONS}
+_EXPERTS: dict[str, Any] = {"num_experts_per_tok": 2, "moe_intermediate_size": 32}
+_DEEPSEEK: dict[str, Any] = (
+    _LLAMA
+    | _EXPERTS
+    | {
+        "num_key_value_heads": 4,
+        "n_routed_experts": 4,
+        "n_shared_experts": 2,
+        "first_k_dense_replace": 1,
+        "kv_lora_rank": 32,
+        "qk_rope_head_dim": 4,
+        "qk_nope_head_dim": 8,
+        "v_head_dim": 8,
+    }
+)
+
+CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", _LLAMA | {"tie_word_embeddings": True}),
+    "llama-untied": ("llama", _LLAMA | {"tie_word_embeddings": False, "head_dim": 16}),
+    "mistral": ("mistral", _LLAMA | {"sliding_window": 8}),
+    "qwen2": ("qwen2", _LLAMA),
+    "qwen3": ("qwen3", _LLAMA | {"head_dim": 8}),
+    "smollm3": ("smollm3", _LLAMA | {"no_rope_layers": [1, 0, 1]}),
+    "olmo": ("olmo", _LLAMA | {"clip_qkv": 1.0}),
+    "olmo2": ("olmo2", _LLAMA),
+    "olmo3": ("olmo3", {name: value for name, value in _ALTERNATING.items() if name != "head_dim"}),
+    "granite": ("granite", _LLAMA | {"logits_scaling": 2.0, "residual_multiplier": 0.5}),
+    "gemma": ("gemma", _LLAMA | {"head_dim": 16}),
+    "gemma2": ("gemma2", _ALTERNATING),
+    "gemma3": ("gemma3_text", _ALTERNATING),
+    "stablelm": ("stablelm", _LLAMA),
+    "stablelm-parallel": ("stablelm", _LLAMA | {"use_parallel_residual": True}),
+    "cohere": ("cohere", _LLAMA),
+    "cohere2": ("cohere2", _ALTERNATING),
+    "phi": ("phi", _LLAMA),
+    "phi3": ("phi3", _LLAMA | {"pad_token_id": 0}),
+    "starcoder2": ("starcoder2", _LLAMA),
+    "opt": ("opt", _OPT | {"word_embed_proj_dim": 32, "do_layer_norm_before": True}),
+    # as OPT-350M: projected embeddings, norms after, no final norm
+    "opt-projected": ("opt", _OPT | {"word_embed_proj_dim": 16, "do_layer_norm_before": False}),
+    "gpt2": ("gpt2", _GPT2),
+    "gpt_bigcode": ("gpt_bigcode", _GPT2 | {"attention_softmax_in_fp32": False}),
+    "gpt_bigcode-heads": ("gpt_bigcode", _GPT2 | {"multi_query": False}),
+    "gptj": ("gptj", _GPT2 | {"rotary_dim": 4}),
+    "gpt_neox": ("gpt_neox", _LLAMA),
+    "gpt_neox-sequential": ("gpt_neox", _LLAMA | {"use_parallel_residual": False}),
+    "bloom": ("bloom", _BASE | {"hidden_size": 32, "num_attention_heads": 4}),
+    "falcon-one-key": ("falcon", _FALCON),
+    "falcon-alibi": ("falcon", _FALCON | {"alibi": True, "parallel_attn": False, "multi_query": False}),
+    "falcon-grouped": ("falcon", _FALCON | {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    "falcon-grouped-one-norm": (
+        "falcon",
+        _FALCON | {"new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1},
+    ),
+    "mpt": ("mpt", _BASE | {"d_model": 32, "n_heads": 4, "max_seq_len": POSITIONS}),
+    "mixtral": ("mixtral", _LLAMA | {"num_local_experts": 4}),
+    "qwen2_moe": (
+        "qwen2_moe",
+        _LLAMA | _EXPERTS | {"num_experts": 4, "shared_expert_intermediate_size": 64, "decoder_sparse_step": 2},
+    ),
+    "qwen3_moe": ("qwen3_moe", _LLAMA | _EXPERTS | {"num_experts": 4, "head_dim": 8, "mlp_only_layers": [1]}),
+    "olmoe": ("olmoe", _LLAMA | {"num_experts": 4, "num_experts_per_tok": 2}),
+    "deepseek_v2": ("deepseek_v2", _DEEPSEEK | {"q_lora_rank": None, "n_group": 1, "topk_group": 1}),
+    "deepseek_v3": ("deepseek_v3", _DEEPSEEK | {"q_lora_rank": 32, "n_group": 2, "topk_group": 1}),
+}
+FAMILIES = tuple(CONFIGS)
+MIXTURES = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "deepseek_v2", "deepseek_v3")
+
+CONFIGS["llama-wide"] = ("llama", _LLAMA | {"hidden_size": 64, "intermediate_size": 128})  # for groups of 64
 
 
 def build(family: str) -> PreTrainedModel:
-    """A random model of a family, the same one every time."""
+    """A random model of a family, the same one every time; norms and biases are not all ones and zeros."""
+    model_type, options = CONFIGS[family]
     torch.manual_seed(0)
-    match family:
-        case "llama":
-            return LlamaForCausalLM(LlamaConfig(**_LLAMA, tie_word_embeddings=True))
-        case "llama-untied":
-            return LlamaForCausalLM(LlamaConfig(**_LLAMA, tie_word_embeddings=False, head_dim=16))
-        case "llama-wide":  # for groups of 64
-            return LlamaForCausalLM(LlamaConfig(**_LLAMA | {"hidden_size": 64, "intermediate_size": 128}))
-        case "mistral":
-            return MistralForCausalLM(MistralConfig(**_LLAMA, sliding_window=8))
-        case "qwen2":
-            return Qwen2ForCausalLM(Qwen2Config(**_LLAMA))
-        case "qwen3":
-            return Qwen3ForCausalLM(Qwen3Config(**_LLAMA, head_dim=8))
-        case "opt":
-            return OPTForCausalLM(_opt(word_embed_proj_dim=32, do_layer_norm_before=True))
-        case "opt-projected":  # as OPT-350M: projected embeddings, norms after, no final norm
-            return OPTForCausalLM(_opt(word_embed_proj_dim=16, do_layer_norm_before=False))
-        case "gpt2":
-            config = GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=BLOCKS, n_head=4, n_positions=POSITIONS)
-            config.bos_token_id = config.eos_token_id = 0
-            return GPT2LMHeadModel(config)
-    raise ValueError(family)
-
-
-FAMILIES = ("llama", "llama-untied", "mistral", "qwen2", "qwen3", "opt", "opt-projected", "gpt2")
-
-
-def _opt(**options: Any) -> OPTConfig:
-    return OPTConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        ffn_dim=64,
-        num_hidden_layers=BLOCKS,
-        num_attention_heads=4,
-        max_position_embeddings=POSITIONS,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=1,
-        dropout=0.0,
-        **options,
-    )
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **options))
+    for tensor in model.state_dict().values():
+        if tensor.ndim == 1:
+            tensor.add_(torch.randn_like(tensor), alpha=0.1)
+    return model
 
 
 def save(folder: Path, family: str = "llama", dtype: torch.dtype = torch.float32, **options: Any) -> Path:

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from compression.block import stored_form
 from compression.formats.export import Export, write_shards
 from compression.models.checkpoint import Checkpoint
+from compression.models.storage import place
 from compression.plan import PlannedLayer
 from compression.weights import Weights
 
@@ -24,11 +24,11 @@ def write(export: Export) -> None:
 def read_matrix(folder: Path, layer: PlannedLayer) -> Tensor:
     """The values (R, C) of one matrix of a written artifact."""
     written = Checkpoint(folder)
-    stored = written.stored_name(f"{layer.name}.weight")
-    assert stored is not None
-    weight = written.read([stored])[stored]
-    return weight.T if layer.matrix.is_transposed else weight
+    found = place(written, layer.name, layer.matrix)
+    return found.view(written.read([found.tensor]))
 
 
 def _pack(layer: PlannedLayer, weights: Weights, storage_dtype: torch.dtype) -> Mapping[str, Tensor]:
-    return {"weight": stored_form(weights, layer, storage_dtype)}
+    """In the order that the source stores it in."""
+    dense_RC = weights.to_dense().to(storage_dtype)
+    return {"weight": (dense_RC.T if layer.matrix.is_transposed else dense_RC).contiguous()}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from compression.models.checkpoint import Checkpoint
 from compression.models.headers import INDEX_FILE
+from compression.models.storage import Place, place
 from compression.plan import Plan, PlannedLayer
 from compression.protocol import Output
 from compression.weights import Weights
@@ -52,13 +53,11 @@ class Export:
 
     def storage_dtype(self, layer: PlannedLayer) -> torch.dtype:
         """The dtype that the source stores this matrix in."""
-        return self.checkpoint.dtype_of(self.stored_weight(layer))
+        return self.checkpoint.dtype_of(self.place(layer).tensor)
 
-    def stored_weight(self, layer: PlannedLayer) -> str:
-        """The source's name of this matrix's tensor."""
-        stored = self.checkpoint.stored_name(f"{layer.name}.weight")
-        assert stored is not None, "the pass has read it"
-        return stored
+    def place(self, layer: PlannedLayer) -> Place:
+        """Where this matrix lies in the source."""
+        return place(self.checkpoint, layer.name, layer.matrix)
 
 
 Pack = Callable[[PlannedLayer, Weights, torch.dtype], Mapping[str, Tensor]]
@@ -99,10 +98,8 @@ def _replace(tensors: dict[str, Tensor], export: Export, block: int, pack: Pack)
     solved = export.solved(block)
     for layer in export.plan.block(block):
         if layer.name in solved:
-            stored = export.stored_weight(layer)
-            del tensors[stored]
             packed = pack(layer, solved[layer.name], export.storage_dtype(layer))
-            tensors |= {f"{stored.removesuffix('weight')}{last}": tensor for last, tensor in packed.items()}
+            export.place(layer).replace(tensors, packed)
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

@@ -12,9 +12,10 @@ from compression.weights import DenseWeights
 
 @register(WandaOptions)
 def wanda(layer: LayerProblem, options: WandaOptions) -> LayerSolution:
-    if bool(layer.hessian.dead_C.all()):
+    if layer.hessian.unfit or bool(layer.hessian.dead_C.all()):
         cousin = MagnitudeOptions(sparsity=options.sparsity, pattern=options.pattern)
-        return magnitude(layer, cousin).after((f"no calibration token reached this layer ({layer.hessian.tokens} tokens)",))
+        none = f"no calibration token reached this layer ({layer.hessian.tokens} tokens)"
+        return magnitude(layer, cousin).after((layer.hessian.unfit or none,))
     score_RC = layer.W_RC.abs() * layer.hessian.H_CC.diagonal().sqrt()  # diag(H) is 2/n times the squared norms
     keep_RC = keep_n_of_m(score_RC, *options.nm) if options.nm else keep_largest_per_row(score_RC, options.sparsity)
     return LayerSolution(DenseWeights(torch.where(keep_RC, layer.W_RC, 0)), options.method)

@@ -44,11 +44,16 @@ class Checkpoint:
         return found
 
     def stored_name(self, name: str) -> str | None:
-        """The checkpoint's name of a model parameter: some leave the base prefix out. None: not stored (tied)."""
-        if name in self.tensors:
-            return name
-        bare = name.removeprefix(f"{self.architecture.base_prefix}.")
-        return bare if bare in self.tensors else None
+        """The checkpoint's name of a model parameter: some leave the base prefix out, or name parts of it otherwise.
+
+        None: not stored under a name of its own (tied, or in another layout: see `storage`).
+        """
+        renamed = name
+        for ours, theirs in self.architecture.renames:
+            renamed = renamed.replace(ours, theirs)
+        prefix = f"{self.architecture.base_prefix}."
+        candidates = (name, name.removeprefix(prefix), renamed, renamed.removeprefix(prefix))
+        return next((candidate for candidate in candidates if candidate in self.tensors), None)
 
     def dtype_of(self, name: str) -> torch.dtype:
         return TORCH_DTYPES[self.tensors[name].dtype]

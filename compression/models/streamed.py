@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from compression.errors import UnsupportedModel
+from compression.families.base import Matrix
 from compression.models.checkpoint import Checkpoint
+from compression.models.storage import assemble
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,13 @@ class _Tap(nn.Module):
         super().__init__()
         self._owner = [owner]  # in a list, so that torch does not take it for a submodule
 
-    def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, None]:
         owner = self._owner[0]
         if owner.injected is not None:
-            return owner.injected
-        owner.recorded.append((hidden, BlockCall(args, kwargs)))
-        return hidden
+            hidden = owner.injected
+        else:
+            owner.recorded.append((hidden, BlockCall(args, kwargs)))
+        return (hidden, None) if owner.checkpoint.architecture.block_returns_tuple else hidden
 
 
 class StreamedModel:
@@ -85,7 +88,8 @@ class StreamedModel:
     def load_block(self, index: int) -> nn.Module:
         """Block `index` (from 0) on the device with its dense weights."""
         block = self._blocks[index]
-        self._fill(block, f"{self.checkpoint.architecture.block_path}.{index}.")
+        architecture = self.checkpoint.architecture
+        self._fill(block, f"{architecture.block_path}.{index}.", architecture.block(index))
         return block.to(self.device)
 
     def free_block(self, index: int) -> None:
@@ -95,33 +99,43 @@ class StreamedModel:
                 if parameter is not None:
                     module._parameters[name] = _frozen(parameter.to("meta"))
 
-    def _stored(self, name: str) -> str:
-        stored = self.checkpoint.stored_name(name)
-        if stored is None:
-            raise UnsupportedModel(f"the checkpoint has no tensor {name}")
-        return stored
+    def _fill(self, root: nn.Module, prefix: str, matrices: tuple[Matrix, ...] = ()) -> None:
+        """Replace the meta parameters below `root`, and the buffers that are stored; tied parameters share storage.
 
-    def _fill(self, root: nn.Module, prefix: str) -> None:
-        """Replace the meta parameters below `root` by the checkpoint's; tied ones share storage."""
+        Args: matrices: of a block; those of a fused parameter that the checkpoint holds in pieces are put together.
+        """
         tied: dict[str, str] = dict(getattr(self._model, "all_tied_weights_keys", None) or {})
-        names = [name for name, _ in root.named_parameters(remove_duplicate=False)]
-        own = [name for name in names if self.checkpoint.stored_name(prefix + name) is not None or prefix + name not in tied]
-        tensors = self.checkpoint.read(self._stored(prefix + name) for name in own)
-        for name in own:
-            stored = self._stored(prefix + name)
-            self._place(root, name, tensors[stored], stored)
-        for name in set(names) - set(own):
+        names = {name for name, _ in root.named_parameters(remove_duplicate=False)}
+        buffers = set(root.state_dict()) - names
+        stored = {name: self.checkpoint.stored_name(prefix + name) for name in sorted(names | buffers)}
+        tensors = self.checkpoint.read(tensor for tensor in stored.values() if tensor is not None)
+        for name, tensor in stored.items():
+            if tensor is not None:
+                self._place(root, name, tensors[tensor], tensor)
+        fused = {name: [matrix for matrix in matrices if matrix.slot and matrix.parameter == name] for name in names}
+        for name in sorted(name for name in names if stored[name] is None):
             parent, _, leaf = name.rpartition(".")
-            root.get_submodule(parent)._parameters[leaf] = root.get_parameter(tied[prefix + name])
+            if fused[name]:
+                whole = assemble(self.checkpoint, prefix, root.get_parameter(name).shape, fused[name])
+                self._place(root, name, whole, prefix + name)
+            elif prefix + name in tied:
+                root.get_submodule(parent)._parameters[leaf] = root.get_parameter(tied[prefix + name])
+            else:
+                raise UnsupportedModel(f"the checkpoint has no tensor {prefix + name}")
 
     def _place(self, root: nn.Module, name: str, tensor: Tensor, stored: str) -> None:
-        expected = root.get_parameter(name).shape
-        if tensor.shape != expected:
-            raise UnsupportedModel(f"tensor {stored} has shape {tuple(tensor.shape)}, its config says {tuple(expected)}")
+        parent, _, leaf = name.rpartition(".")
+        module = root.get_submodule(parent)
+        present = module._parameters[leaf] if leaf in module._parameters else module._buffers[leaf]
+        assert present is not None
+        if tensor.shape != present.shape:
+            raise UnsupportedModel(f"tensor {stored} has shape {tuple(tensor.shape)}, its config says {tuple(present.shape)}")
         if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
             raise UnsupportedModel(f"tensor {stored} holds NaN, infinity or integers; the checkpoint is damaged")
-        parent, _, leaf = name.rpartition(".")
-        root.get_submodule(parent)._parameters[leaf] = _frozen(tensor.to(self.compute_dtype))
+        if leaf in module._parameters:
+            module._parameters[leaf] = _frozen(tensor.to(self.compute_dtype))
+        else:
+            module._buffers[leaf] = tensor.to(present.dtype)
 
 
 def _frozen(tensor: Tensor) -> nn.Parameter:

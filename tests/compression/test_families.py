@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import PreTrainedModel
 
+from compression.block import matrix_weight
 from compression.errors import UnsupportedModel
 from compression.families import known_model_types, read_architecture
+from compression.families.base import Matrix
+from compression.inputs import listening
+from compression.plan import PlannedLayer
 from tests import tiny_models
 from tests.compression.examples import many
 
@@ -33,18 +37,21 @@ def test_each_known_model_type_is_tried_here() -> None:
 
 
 @families
-def test_declared_matrices_are_exactly_those_of_a_block_in_shape_and_order_of_storage(family: str) -> None:
+def test_declared_matrices_are_all_of_a_block_without_a_gap_or_an_overlap(family: str) -> None:
     model = tiny_models.build(family)
     architecture = read_architecture(saved_config(model))
     blocks = model.get_submodule(architecture.block_path)
     assert isinstance(blocks, nn.ModuleList)
     assert len(blocks) == architecture.blocks
-    declared = {
-        f"{matrix.name}.weight": matrix.shape[::-1] if matrix.is_transposed else matrix.shape
-        for matrix in architecture.matrices
-    }
-    for block in blocks:
-        assert {name: tuple(p.shape) for name, p in block.named_parameters() if p.ndim >= 2} == declared
+    for index, block in enumerate(blocks):
+        covered = {name: torch.zeros(p.shape, dtype=torch.int) for name, p in block.named_parameters() if p.ndim >= 2}
+        for matrix in architecture.block(index):
+            part = covered[matrix.parameter]
+            if matrix.slot:
+                part = part[matrix.slot.index, matrix.slot.rows[0] : matrix.slot.rows[1]]
+            assert tuple(part.shape) == (matrix.shape[::-1] if matrix.is_transposed else matrix.shape), matrix.name
+            part += 1
+        assert all(bool((count == 1).all()) for count in covered.values())
 
 
 @families
@@ -54,7 +61,8 @@ def test_config_is_read_as_transformers_reads_it(family: str) -> None:
     assert architecture.class_name == type(model).__name__
     assert architecture.model_type == model.config.model_type
     assert architecture.base_prefix == model.base_model_prefix
-    assert architecture.max_positions == model.config.max_position_embeddings
+    positions = {"bloom": 2048, "mpt": tiny_models.POSITIONS}  # biases by distance: their configs have no last position
+    assert architecture.max_positions == (positions.get(family) or model.config.max_position_embeddings)
     assert architecture.vocab_size == model.get_input_embeddings().get_parameter("weight").shape[0]
     matrix = architecture.matrices[0]
     assert model.get_submodule(architecture.module_name(1, matrix)).get_parameter("weight").shape.numel() == (
@@ -64,25 +72,76 @@ def test_config_is_read_as_transformers_reads_it(family: str) -> None:
 
 @families
 @torch.inference_mode()
-def test_matrices_with_one_label_read_one_tensor_and_stages_follow_the_forward_pass(family: str) -> None:
+def test_matrices_share_a_label_exactly_if_they_read_one_tensor(family: str) -> None:
     model = tiny_models.build(family).eval()
     architecture = read_architecture(saved_config(model))
-    block = model.get_submodule(f"{architecture.block_path}.0")
-    seen: list[tuple[str, torch.Tensor]] = []
-    for matrix in architecture.matrices:
-        block.get_submodule(matrix.name).register_forward_pre_hook(
-            lambda _, args, name=matrix.name: seen.append((name, args[0]))
+    for index in (0, architecture.blocks - 1):
+        alone = [matrix for matrix in architecture.block(index) if not matrix.slot]
+        seen = read_tensors(model, f"{architecture.block_path}.{index}", alone)
+        assert len(seen) == len(alone)
+        for matrix, X in seen:
+            for other, Y in seen:
+                assert (matrix.reads == other.reads) == torch.equal(X, Y), (matrix.name, other.name)
+
+
+def read_tensors(model: PreTrainedModel, block: str, matrices: list[Matrix]) -> list[tuple[Matrix, torch.Tensor]]:
+    """What each matrix reads, (N, C), in the order of the forward pass."""
+    seen: list[tuple[Matrix, torch.Tensor]] = []
+    for matrix in matrices:
+        model.get_submodule(f"{block}.{matrix.name}").register_forward_pre_hook(
+            lambda _, args, matrix=matrix: seen.append((matrix, args[0].flatten(0, -2)))
         )
     model(input_ids=torch.arange(8)[None], use_cache=False)
-    by_name = {matrix.name: matrix for matrix in architecture.matrices}
-    assert len(seen) == len(by_name)
-    stages = [by_name[name].stage for name, _ in seen]
-    assert stages == sorted(stages)
-    for name, X in seen:
-        assert X.shape[-1] == by_name[name].shape[1]
-        for other, Y in seen:
-            is_same = X.shape[-1] == Y.shape[-1] and torch.equal(X.flatten(0, -2), Y.flatten(0, -2))
-            assert is_same == (by_name[name].reads == by_name[other].reads), (name, other)
+    return seen
+
+
+@families
+@torch.inference_mode()
+def test_a_matrix_has_a_later_stage_than_every_matrix_that_changes_its_input(family: str) -> None:
+    model = tiny_models.build(family).eval()
+    architecture = read_architecture(saved_config(model))
+    for index in {0, architecture.blocks - 1}:
+        block = model.get_submodule(f"{architecture.block_path}.{index}")
+        layers = [PlannedLayer(matrix.name, index, matrix, None) for matrix in architecture.block(index)]
+        first = {layer.matrix.reads: layer.matrix.stage for layer in layers}  # those that share a label share a stage
+        before = inputs(model, block, layers)
+        feeds = set()
+        for layer in layers:
+            if layer.matrix.kept_dense:
+                continue
+            weight_RC = matrix_weight(block, layer)
+            dense_RC = weight_RC.clone()
+            weight_RC.mul_(0.5)
+            changed = {label for label, H_CC in inputs(model, block, layers).items() if not torch.equal(H_CC, before[label])}
+            weight_RC.copy_(dense_RC)
+            assert all(first[label] > layer.matrix.stage for label in changed), (layer.name, changed)
+            feeds |= changed
+        assert len(feeds) >= 2  # the output of attention and that of the feed-forward's first half, at least
+
+
+def inputs(model: PreTrainedModel, block: nn.Module, layers: list[PlannedLayer]) -> dict[str, torch.Tensor]:
+    """X^T X of every distinct input of a block."""
+    with listening(block, layers, torch.device("cpu")) as accumulators:
+        model(input_ids=torch.arange(24)[None], use_cache=False)
+    return {label: accumulator.finish(label).H_CC for label, accumulator in accumulators.items()}
+
+
+@pytest.mark.parametrize("family", tiny_models.MIXTURES)
+@torch.inference_mode()
+def test_tokens_of_all_experts_sum_to_the_tokens_times_the_experts_each_goes_to(family: str) -> None:
+    model = tiny_models.build(family).eval()
+    architecture = read_architecture(saved_config(model))
+    index = next(k for k in range(architecture.blocks) if any(matrix.slot for matrix in architecture.block(k)))
+    layers = [PlannedLayer(matrix.name, index, matrix, None) for matrix in architecture.block(index)]
+    block = model.get_submodule(f"{architecture.block_path}.{index}")
+    with listening(block, layers, torch.device("cpu")) as accumulators:
+        model(input_ids=torch.arange(24)[None], use_cache=False)
+    tokens = {label: accumulator.finish(label).tokens for label, accumulator in accumulators.items()}
+    routed = {layer.matrix.reads for layer in layers if layer.matrix.slot and not layer.matrix.slot.is_second}
+    second = {layer.matrix.reads for layer in layers if layer.matrix.slot and layer.matrix.slot.is_second}
+    assert len(routed) == len(second) == 4
+    assert sum(tokens[label] for label in routed) == sum(tokens[label] for label in second) == 24 * 2
+    assert all(count == 24 for label, count in tokens.items() if label not in routed | second)
 
 
 def llama_config(**changes: Any) -> dict[str, Any]:
@@ -123,7 +182,7 @@ def test_gpt2_without_inner_size_has_four_times_its_width() -> None:
         ({"auto_map": {"AutoModelForCausalLM": "modeling.Evil"}}, "remote code"),
         ({"quantization_config": {"quant_method": "gptq"}}, "already quantised"),
         ({"quantization_config": {}}, "already quantised"),
-        ({"model_type": "mamba"}, "'mamba' is unknown; known are gpt2, llama, mistral, opt, qwen2, qwen3"),
+        ({"model_type": "mamba"}, "'mamba' is unknown; known are bloom, cohere, "),
         ({"model_type": None}, "None is unknown"),
         ({"model_type": ["llama"]}, "is unknown"),
         (
@@ -188,7 +247,7 @@ json_values = st.recursive(
 
 
 @many
-@given(data=st.data(), family=st.sampled_from(["llama", "opt", "gpt2"]))
+@given(data=st.data(), family=st.sampled_from(tiny_models.FAMILIES))
 def test_no_config_does_worse_than_be_refused(data: st.DataObject, family: str) -> None:
     config = whole_config(family)
     changes = data.draw(st.dictionaries(st.sampled_from(sorted(config)), json_values, max_size=3))
@@ -196,4 +255,5 @@ def test_no_config_does_worse_than_be_refused(data: st.DataObject, family: str) 
         architecture = read_architecture({**config, **changes})
     except UnsupportedModel:
         return
-    assert all(size >= 1 for matrix in architecture.matrices for size in matrix.shape)
+    blocks = range(architecture.blocks)
+    assert all(size >= 1 for block in blocks for matrix in architecture.block(block) for size in matrix.shape)

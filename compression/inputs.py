@@ -1,0 +1,76 @@
+"""What the matrices of a block read: while calibration windows run, each distinct input adds to a Hessian of its own.
+
+A mixture of experts keeps transformers' own forward. Its module is given all tokens and which experts each of them goes to;
+an expert's first matrices read the tokens routed to it, and what its last matrix reads is computed from them again.
+
+Shapes: N = tokens, C = in_features, K = experts that each token goes to.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compression.families.base import Matrix, Slot
+from compression.hessian import Accumulator
+from compression.plan import PlannedLayer
+
+MIN_EXPERT_TOKENS = 32
+
+Hook = Callable[[nn.Module, tuple[Any, ...]], None]
+
+
+def needed_tokens(matrix: Matrix) -> int:
+    """Calibration tokens below which an expert falls back to a data-free method.
+
+    Every other matrix reads every token; what reaches an expert is for the router to say.
+    """
+    return max(MIN_EXPERT_TOKENS, matrix.shape[1] // 8) if matrix.slot else 0
+
+
+@contextmanager
+def listening(block: nn.Module, layers: Iterable[PlannedLayer], device: torch.device) -> Iterator[dict[str, Accumulator]]:
+    """While inside, every forward of the block adds to one accumulator for each distinct input of these layers."""
+    inputs = {layer.matrix.reads: layer.matrix for layer in layers}
+    accumulators = {label: Accumulator(matrix.shape[1], device) for label, matrix in inputs.items()}
+    hooks: list[tuple[str, Hook]] = []
+    routed: dict[str, list[tuple[Slot, Accumulator]]] = {}
+    for label, matrix in inputs.items():
+        if matrix.slot:
+            routed.setdefault(matrix.slot.module, []).append((matrix.slot, accumulators[label]))
+        else:
+            hooks.append((matrix.name, _adds_all(accumulators[label])))
+    hooks += [(name, _adds_routed(experts)) for name, experts in routed.items()]
+    handles = [block.get_submodule(name).register_forward_pre_hook(hook) for name, hook in hooks]
+    try:
+        yield accumulators
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _adds_all(accumulator: Accumulator) -> Hook:
+    def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
+        accumulator.add(args[0])
+
+    return hook
+
+
+def _adds_routed(experts: list[tuple[Slot, Accumulator]]) -> Hook:
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+        hidden_NC, chosen_NK = args[0].flatten(0, -2), args[1].flatten(0, -2)
+        for slot, accumulator in experts:
+            X_NC = hidden_NC[(chosen_NK == slot.index).any(-1)]
+            accumulator.add(_between(module, X_NC, slot.index) if slot.is_second else X_NC)
+
+    return hook
+
+
+def _between(experts: nn.Module, X_NC: Tensor, index: int) -> Tensor:
+    """What the last matrix of an expert reads: act(gate(x)) * up(x), with the present weights."""
+    both = nn.functional.linear(X_NC, experts.get_parameter("gate_up_proj")[index])
+    gate, up = both.chunk(2, dim=-1)
+    activated: Tensor = experts.get_submodule("act_fn")(gate)
+    return activated * up
