@@ -66,6 +66,14 @@ def stages(layers: Sequence[PlannedLayer], is_sequential: bool) -> Iterator[list
             yield group
 
 
+def by_input(layers: Sequence[PlannedLayer]) -> dict[str, list[PlannedLayer]]:
+    """Layers by the label of what they read, in the order in which the first reader of each comes."""
+    groups: dict[str, list[PlannedLayer]] = {}
+    for layer in layers:
+        groups.setdefault(layer.matrix.reads, []).append(layer)
+    return groups
+
+
 def solve_layer(
     block: nn.Module, layer: PlannedLayer, hessian: Hessian, storage_dtype: torch.dtype
 ) -> tuple[LayerSolution, LayerResult]:
@@ -73,9 +81,15 @@ def solve_layer(
 
     Raises: NumericalError: when the solution is not finite in the storage dtype.
     """
+    return solve_matrix(matrix_weight(block, layer).float(), layer, hessian, storage_dtype)
+
+
+def solve_matrix(
+    W_RC: Tensor, layer: PlannedLayer, hessian: Hessian, storage_dtype: torch.dtype
+) -> tuple[LayerSolution, LayerResult]:
+    """The same for given weights, in float32."""
     assert layer.options is not None
     begin = time.perf_counter()
-    W_RC = matrix_weight(block, layer).float()
     solution = solve(LayerProblem(layer.name, W_RC, hessian, scale_dtype(storage_dtype)), layer.options)
     stored_RC = solution.weights.to_dense().to(storage_dtype)
     if not torch.isfinite(stored_RC).all():

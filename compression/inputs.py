@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from compression.families.base import Matrix, Slot
 from compression.hessian import Accumulator
+from compression.matrix_view import input_rows
 from compression.plan import PlannedLayer
 
 MIN_EXPERT_TOKENS = 32
@@ -52,8 +53,9 @@ def listening(block: nn.Module, layers: Iterable[PlannedLayer], device: torch.de
 
 
 def _adds_all(accumulator: Accumulator) -> Hook:
-    def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
-        accumulator.add(args[0])
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+        (X_NC,) = input_rows(module, args[0])
+        accumulator.add(X_NC)
 
     return hook
 

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from compression import methods  # noqa: F401  registers the solvers
-from compression.block import check_block, install, solve_layer, stages
+from compression.block import by_input, check_block, install, solve_layer, stages
 from compression.evaluation import WindowScore, score_window
 from compression.events import Activity, ActivityStarted, BlockFinished, LayerFinished, Note, OnEvent
 from compression.finished_blocks import FinishedBlocks
+from compression.hessian import Accumulator
 from compression.inputs import listening, needed_tokens
 from compression.layer import LayerSolution
 from compression.memory import MemoryMeter
@@ -178,19 +179,25 @@ class LayerwisePass:
                 calibration.advance(self.model, block, index, self._compute_dtype, keep=False)
             self._begin("solving", index + 1)
             with self._watch.time("solving"):
-                readers = {layer.matrix.reads: layer for layer in reversed(group)}  # the first reader names the input
-                hessians = {
-                    label: accumulators[label].finish(first.name, needed_tokens(first.matrix))
-                    for label, first in readers.items()
-                }
-                for layer in group:
-                    solution, layer_result = solve_layer(block, layer, hessians[layer.matrix.reads], self._storage(layer))
-                    solutions[layer.name] = solution
-                    results.append(layer_result)
-                    self._report_layer(layer_result)
+                solved = self._solve_group(block, group, accumulators)
+            solutions |= {layer.name: solved[layer.name][0] for layer in group}
+            results += [solved[layer.name][1] for layer in group]
             self._install(block, layers, {layer.name: solutions[layer.name].weights for layer in group})
         self.finished.save(index, solutions, results)
         return results
+
+    def _solve_group(
+        self, block: nn.Module, group: list[PlannedLayer], accumulators: dict[str, Accumulator]
+    ) -> dict[str, tuple[LayerSolution, LayerResult]]:
+        """By module name. A Hessian and its factors are freed with the last of its readers."""
+        solved: dict[str, tuple[LayerSolution, LayerResult]] = {}
+        for label, readers in by_input(group).items():
+            first = readers[0]
+            hessian = accumulators.pop(label).finish(first.name, needed_tokens(first.matrix))
+            for layer in readers:
+                solved[layer.name] = solve_layer(block, layer, hessian, self._storage(layer))
+                self._report_layer(solved[layer.name][1])
+        return solved
 
     def _install(self, block: nn.Module, layers: tuple[PlannedLayer, ...], weights: dict[str, Weights]) -> None:
         for layer in layers:

@@ -50,10 +50,19 @@ def plan(recipe: ResolvedRecipe, architecture: Architecture) -> Plan:
     layers = [_fate(recipe, architecture, k, matrix, skipped_blocks) for k, matrix in matrices]
     if not any(layer.options for layer in layers):
         raise InvalidOptions("recipe", "nothing is left to compress: ignore, overrides and skip_blocks cover every matrix")
+    layers, group_size = settle(layers)
+    return Plan(tuple(layers), _resolved(recipe, group_size))
+
+
+def settle(layers: list[PlannedLayer]) -> tuple[list[PlannedLayer], int | None]:
+    """Fill in the default group size, None for whole rows, and check that groups and n:m fit every width.
+
+    Raises: InvalidOptions: naming the option, the matrix and what would fit.
+    """
     group_size = _default_group_size(layers)
     layers = [_with_group_size(layer, group_size) for layer in layers]
     _check_widths(layers)
-    return Plan(tuple(layers), _resolved(recipe, group_size))
+    return layers, group_size
 
 
 def window_length(field: str, seqlen: int | None, architecture: Architecture) -> int:

@@ -8,6 +8,9 @@ from typing import Any
 from compression.errors import UnsupportedModel
 from compression.families.base import Architecture, Config, Matrix, Reader
 
+ONCE_REMOTE = frozenset({"deepseek_v2", "deepseek_v3", "falcon", "mpt", "phi", "phi3"})
+"""Published with code of their own before transformers had them: `auto_map` is a leftover there, and is not followed."""
+
 __all__ = ["Architecture", "Matrix", "known_model_types", "read_architecture"]
 
 _READERS: dict[str, Reader] = {}
@@ -29,11 +32,11 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
     Raises: UnsupportedModel: unknown architecture, remote code, already quantised, or a config that does not say enough.
     """
     known = ", ".join(known_model_types())
-    if config.get("auto_map"):
+    model_type = config.get("model_type")
+    if config.get("auto_map") and model_type not in tuple(ONCE_REMOTE):
         raise UnsupportedModel("config.json asks for remote code (auto_map); code from a checkpoint is never run")
     if config.get("quantization_config") is not None:
         raise UnsupportedModel("the model is already quantised (config.json has quantization_config); name its dense original")
-    model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in _READERS:
         raise UnsupportedModel(f"model_type {model_type!r} is unknown; known are {known}")
     read = Config(config)

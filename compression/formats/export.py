@@ -82,7 +82,8 @@ def write_shards(export: Export, pack: Pack, *, config: Mapping[str, Any]) -> No
         total_bytes += sum(tensor.nbytes for tensor in tensors.values())
     index = {"metadata": {"total_size": total_bytes}, "weight_map": dict(sorted(weight_map.items()))}
     _write_json(export.folder / INDEX_FILE, index)
-    _write_json(export.folder / "config.json", {**export.checkpoint.config, **config})
+    source = {name: value for name, value in export.checkpoint.config.items() if name != "auto_map"}  # no code is written
+    _write_json(export.folder / "config.json", {**source, **config})
     copy_tokenizer(export)
 
 
