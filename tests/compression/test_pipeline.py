@@ -1,5 +1,6 @@
 """The streaming pass against a plain pass over the whole model in memory, and its continuation after an interruption."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -156,6 +157,28 @@ def perplexity(model: Any, text: Path) -> float:
     windows = ids[: EVALUATION_WINDOWS * SEQLEN].view(EVALUATION_WINDOWS, SEQLEN)
     losses = [torch.nn.functional.cross_entropy(model(input_ids=w[None]).logits[0, :-1], w[1:]).item() for w in windows]
     return math.exp(sum(losses) / len(losses))
+
+
+@pytest.mark.parametrize("family", ["falcon-grouped", "phi", "mixtral", "qwen2_moe", "deepseek_v3"])
+def test_blocks_of_unlike_stages_stream_as_in_memory_stage_by_stage(family: str, tmp_path: Path, text: Path) -> None:
+    folder = tiny_models.save(tmp_path / "model", family)
+    recipe: dict[str, Any] = {"pattern": "2:4", "true_sequential": True}
+    run(folder, text, tmp_path / "out", recipe)
+    reference = compress_in_memory(folder, recipe, calibration_windows(folder, text))
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    assert equal(dict(loaded.state_dict()), dict(reference.state_dict()))
+
+
+@pytest.mark.parametrize("family", ["falcon-grouped", "phi3", "deepseek_v3"])
+def test_leftover_of_remote_code_is_neither_run_nor_handed_on(family: str, tmp_path: Path, text: Path) -> None:
+    folder = tiny_models.save(tmp_path / "model", family)
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'was here')!r}, 'w')\n")
+    run(folder, text, tmp_path / "out", {"pattern": "2:4"})
+    assert not (tmp_path / "was here").exists()
+    assert "auto_map" not in json.loads((tmp_path / "out" / "config.json").read_text())
 
 
 @pytest.mark.parametrize("method", ["magnitude", "wanda", "rtn", "joint", "sparsegpt"])
