@@ -54,33 +54,32 @@ class Accumulator:
             self._sum_CC[first:last, first:].addmm_(X_NC[:, first:last].T, X_NC[:, first:])
         self._tokens += X_NC.shape[0]
 
-    def finish(self, name: str, needed_tokens: int = 0) -> "Hessian":
+    def finish(self, name: str) -> "Hessian":
         """The Hessian of what was added; the sum is handed over, not copied.
 
-        Args: needed_tokens: with fewer, the Hessian is marked as unfit to solve with.
         Raises: NumericalError: naming the layer, when an input held NaN or infinity; damping cannot cure that.
         """
         if not torch.isfinite(self._sum_CC).all():
             raise NumericalError(
                 name, "its calibration inputs hold NaN or infinity; the forward pass of a block before it broke"
             )
-        unfit = None
-        if self._tokens < needed_tokens:
-            unfit = f"only {self._tokens} calibration tokens reached this layer, {needed_tokens} are needed"
         upper_CC = self._sum_CC.mul_(2 / max(self._tokens, 1)).triu_()
-        return Hessian(upper_CC.add_(upper_CC.triu(1).T), self._tokens, unfit)
+        return Hessian(upper_CC.add_(upper_CC.triu(1).T), self._tokens)
 
 
 class Hessian:
     """H over all calibration tokens, with its factors kept so that matrices that read the same input share them.
 
-    Args: unfit: why it must not be solved with, although it tells the error of a solution; methods then fall back.
+    Args:
+        unfit: why it must not be solved with, although it tells the error of a solution; methods then fall back.
+        least_damp: damping is never below it.
     """
 
-    def __init__(self, H_CC: Tensor, tokens: int, unfit: str | None = None) -> None:
+    def __init__(self, H_CC: Tensor, tokens: int, *, unfit: str | None = None, least_damp: float = 0.0) -> None:
         self.H_CC = H_CC
         self.tokens = tokens
         self.unfit = unfit
+        self.least_damp = least_damp
         self._factors: dict[tuple[float, bool], Factor | SingularHessian] = {}
 
     @property
@@ -97,6 +96,7 @@ class Hessian:
 
         Raises: SingularHessian: nothing worked, no input was ever non-zero, or the Hessian is unfit.
         """
+        damp = max(damp, self.least_damp)
         key = (damp, by_activity)
         if key not in self._factors:
             try:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from compression.families.base import Matrix, Slot
-from compression.hessian import Accumulator
+from compression.hessian import MAX_DAMP, Accumulator, Hessian
 from compression.matrix_view import input_rows
 from compression.plan import PlannedLayer
 
@@ -23,12 +23,27 @@ MIN_EXPERT_TOKENS = 32
 Hook = Callable[[nn.Module, tuple[Any, ...]], None]
 
 
-def needed_tokens(matrix: Matrix) -> int:
-    """Calibration tokens below which an expert falls back to a data-free method.
+def hessian_of(accumulator: Accumulator, name: str, matrix: Matrix) -> Hessian:
+    """The Hessian of what a matrix reads; that of an expert takes into account how few tokens may have reached it.
 
-    Every other matrix reads every token; what reaches an expert is for the router to say.
+    Every other matrix reads every token. An expert gets what the router sends, and with fewer tokens than inputs its H is
+    singular: at 1% damping the methods then fit noise, and end up to 1.9 times worse than a data-free one (SparseGPT 2:4 and
+    OPTQ 3 bit against held-out tokens, three matrices of SmolLM2-135M). Damped by C / tokens they are never worse from
+    `needed_tokens` on. Below, they fall back.
+
+    Raises: NumericalError: naming the matrix, when an input held NaN or infinity.
     """
-    return max(MIN_EXPERT_TOKENS, matrix.shape[1] // 8) if matrix.slot else 0
+    hessian = accumulator.finish(name)
+    if matrix.slot is None:
+        return hessian
+    needed, tokens = needed_tokens(matrix), hessian.tokens
+    unfit = f"only {tokens} calibration tokens reached this expert, {needed} are needed" if tokens < needed else None
+    return Hessian(hessian.H_CC, tokens, unfit=unfit, least_damp=min(MAX_DAMP, matrix.shape[1] / max(tokens, 1)))
+
+
+def needed_tokens(matrix: Matrix) -> int:
+    """Calibration tokens below which an expert falls back to a data-free method."""
+    return max(MIN_EXPERT_TOKENS, matrix.shape[1] // 8)
 
 
 @contextmanager

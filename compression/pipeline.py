@@ -19,7 +19,7 @@ from compression.evaluation import WindowScore, score_window
 from compression.events import Activity, ActivityStarted, BlockFinished, LayerFinished, Note, OnEvent
 from compression.finished_blocks import FinishedBlocks
 from compression.hessian import Accumulator
-from compression.inputs import listening, needed_tokens
+from compression.inputs import hessian_of, listening
 from compression.layer import LayerSolution
 from compression.memory import MemoryMeter
 from compression.models.activations import Stream
@@ -193,7 +193,7 @@ class LayerwisePass:
         solved: dict[str, tuple[LayerSolution, LayerResult]] = {}
         for label, readers in by_input(group).items():
             first = readers[0]
-            hessian = accumulators.pop(label).finish(first.name, needed_tokens(first.matrix))
+            hessian = hessian_of(accumulators.pop(label), first.name, first.matrix)
             for layer in readers:
                 solved[layer.name] = solve_layer(block, layer, hessian, self._storage(layer))
                 self._report_layer(solved[layer.name][1])

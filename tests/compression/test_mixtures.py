@@ -14,7 +14,9 @@ from compression.block import check_block, install
 from compression.compress import compress
 from compression.errors import UnsupportedModel
 from compression.families import read_architecture
-from compression.inputs import needed_tokens
+from compression.families.base import Matrix
+from compression.hessian import Accumulator, SingularHessian
+from compression.inputs import hessian_of, needed_tokens
 from compression.matrix_view import matrix_view
 from compression.models.checkpoint import Checkpoint
 from compression.models.storage import place
@@ -138,7 +140,7 @@ def test_expert_with_too_few_tokens_falls_back_and_says_how_many_it_had(
     for layer in report.layers:
         if layer.name in few:
             assert layer.method == method
-            assert layer.fallbacks[0] == f"only {layer.tokens} calibration tokens reached this layer, 90 are needed"
+            assert layer.fallbacks[0] == f"only {layer.tokens} calibration tokens reached this expert, 90 are needed"
         else:
             assert not layer.fallbacks
     assert {row.name for row in report.coverage if row.status == "fallback"} == few
@@ -193,13 +195,37 @@ def test_report_counts_the_tokens_of_each_expert_and_keeps_routers_dense(family:
     assert all(torch.equal(before[name], after[name]) for name in before if "gate.weight" in name)
 
 
-def test_threshold_grows_with_the_width_and_is_for_experts_alone() -> None:
-    architecture = read_architecture({**mixtral_config(), "hidden_size": 4096, "num_attention_heads": 32, "head_dim": 128})
-    expert = next(matrix for matrix in architecture.matrices if matrix.slot)
-    assert needed_tokens(expert) == 512
-    assert all(needed_tokens(matrix) == 0 for matrix in architecture.matrices if not matrix.slot)
-    narrow = next(matrix for matrix in read_architecture(mixtral_config()).matrices if matrix.slot)
-    assert needed_tokens(narrow) == 32
+def expert_of(config: dict[str, Any]) -> Matrix:
+    return next(matrix for matrix in read_architecture(config).matrices if matrix.slot)
+
+
+def test_expert_needs_more_tokens_the_wider_it_is() -> None:
+    assert needed_tokens(expert_of(mixtral_config())) == 32
+    wide = mixtral_config() | {"hidden_size": 4096, "num_attention_heads": 32, "head_dim": 128}
+    assert needed_tokens(expert_of(wide)) == 512
+
+
+@pytest.mark.parametrize(("tokens", "damp"), [(31, None), (32, 1.0), (64, 0.5), (3200, 0.01), (10**6, 0.01)])
+def test_expert_is_damped_by_its_inputs_over_its_tokens_and_unfit_with_too_few(tokens: int, damp: float | None) -> None:
+    matrix = expert_of(mixtral_config())
+    accumulator = Accumulator(32, CPU)
+    accumulator.add(torch.randn(1, 32, generator=torch.Generator().manual_seed(0)).expand(tokens, 32) + torch.eye(32)[:1])
+    hessian = hessian_of(accumulator, "expert", matrix)
+    assert hessian.tokens == tokens
+    if damp is None:
+        with pytest.raises(SingularHessian, match="only 31 calibration tokens reached this expert, 32 are needed"):
+            hessian.factor(0.01)
+    else:
+        assert hessian.factor(0.01).damp == pytest.approx(damp)
+
+
+def test_other_matrices_take_every_hessian_as_it_is() -> None:
+    matrix = read_architecture(mixtral_config()).matrices[0]
+    accumulator = Accumulator(32, CPU)
+    accumulator.add(torch.eye(32)[:3])
+    hessian = hessian_of(accumulator, "query", matrix)
+    assert hessian.unfit is None
+    assert hessian.factor(0.01).damp == 0.01
 
 
 def mixtral_config() -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Single modules against the linear problem written out by hand: a convolution is a matrix over its patches."""
 
+from copy import deepcopy
+from itertools import product
 from typing import Any
 
 import pytest
@@ -51,27 +53,16 @@ def images(count: int = 3) -> Tensor:
 
 
 def patches(module: nn.Conv2d, images_BCHW: Tensor, group: int) -> Tensor:
-    """What each output position of a group sees, position by position, read off a probe convolution of one weight each."""
-    width = module.in_channels // module.groups
+    """What each output position of a group sees, one input at a time: the module's own forward with a single weight of one."""
+    probe = deepcopy(module)
+    probe.bias = None
+    first = group * (module.out_channels // module.groups)
     columns = []
-    for channel in range(width):
-        for row in range(module.kernel_size[0]):
-            for column in range(module.kernel_size[1]):
-                probe = nn.Conv2d(
-                    width,
-                    1,
-                    module.kernel_size,
-                    stride=module.stride,
-                    padding=module.padding,
-                    dilation=module.dilation,
-                    padding_mode=module.padding_mode,
-                    bias=False,
-                    dtype=images_BCHW.dtype,
-                )
-                with torch.no_grad():
-                    probe.weight.zero_()
-                    probe.weight[0, channel, row, column] = 1
-                    columns.append(probe(images_BCHW[:, group * width : (group + 1) * width]).flatten())
+    for place in product(*map(range, module.weight.shape[1:])):
+        with torch.no_grad():
+            probe.weight.zero_()
+            probe.weight[first, *place] = 1
+            columns.append(probe(images_BCHW)[:, first].flatten())
     return torch.stack(columns, dim=1)
 
 
@@ -149,6 +140,8 @@ def test_small_net_keeps_its_2_4_pattern_and_loses_little() -> None:
     X = images(16)
     for index in (0, 2):
         module = net[index]
+        assert isinstance(module, nn.Conv2d)
+        assert module.bias is not None
         calibration = net[:index](X)
         expected = module(calibration)
         results = compress_module(module, [calibration], SparseGptOptions(sparsity=0.5, pattern="2:4"))
@@ -173,12 +166,18 @@ def test_pattern_that_does_not_tile_the_patches_is_refused_with_the_width() -> N
         compress_module(module, [torch.randn(1, 3, 8, 8)], SparseGptOptions(sparsity=0.5, pattern="2:4"), "net.conv")
 
 
+def channels_last() -> nn.Conv2d:
+    module = nn.Conv2d(4, 8, 3)
+    module.weight = nn.Parameter(module.weight.detach().contiguous(memory_format=torch.channels_last))
+    return module
+
+
 @pytest.mark.parametrize(
     ("module", "reason"),
     [
         (nn.ConvTranspose2d(4, 8, 3), "transposed convolution"),
         (nn.Embedding(8, 4), "Embedding is not a module"),
-        (nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last), "not contiguous"),
+        (channels_last(), "not contiguous"),
     ],
     ids=["transposed", "embedding", "channels last"],
 )

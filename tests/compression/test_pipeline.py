@@ -17,7 +17,7 @@ from compression.compress import compress
 from compression.errors import Cancelled, InvalidOptions, NumericalError, UnsupportedModel
 from compression.events import BlockFinished, Event, LayerFinished, Note
 from compression.hessian import Accumulator, Hessian
-from compression.inputs import needed_tokens
+from compression.inputs import hessian_of
 from compression.layer import LayerProblem
 from compression.models.checkpoint import Checkpoint
 from compression.plan import PlannedLayer, plan
@@ -116,7 +116,7 @@ def whole_model_hessians(model: PreTrainedModel, group: list[PlannedLayer], wind
         model(input_ids=window_L[None], use_cache=False)
     for handle in handles:
         handle.remove()
-    return {layer.name: accumulators[layer.name].finish(layer.name, needed_tokens(layer.matrix)) for layer in group}
+    return {layer.name: hessian_of(accumulators[layer.name], layer.name, layer.matrix) for layer in group}
 
 
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
