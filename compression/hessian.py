@@ -116,18 +116,20 @@ class Hessian:
         steps: list[str] = []
         for dtype in (torch.float32, torch.float64):
             for tried in _damps(damp):
-                U_CC = _inverse_upper_factor(self._damped(tried, order, dtype))
+                H_CC = self.damped(tried, dtype)
+                U_CC = _inverse_upper_factor(H_CC if order is None else H_CC[order][:, order])
                 if U_CC is not None:
                     return Factor(U_CC.to(torch.float32), tried, tuple(steps))
                 steps.append(f"not positive definite with damp {tried:g} in {str(dtype).removeprefix('torch.')}")
         raise SingularHessian(tuple(steps))
 
-    def _damped(self, damp: float, order: Tensor | None, dtype: torch.dtype) -> Tensor:
+    def damped(self, damp: float, dtype: torch.dtype = torch.float32) -> Tensor:
+        """A copy of H with a one on the diagonal for dead inputs, and `damp` times the diagonal's mean added to it."""
         H_CC = self.H_CC.to(dtype, copy=True)
         diagonal = H_CC.diagonal()
         diagonal[self.dead_C] = 1  # a dead input constrains nothing; its weights are zeroed and its column decoupled
         diagonal += damp * diagonal.mean()
-        return H_CC if order is None else H_CC[order][:, order]
+        return H_CC
 
 
 def _damps(damp: float) -> list[float]:
