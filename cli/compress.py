@@ -35,6 +35,7 @@ def compress(
     static_groups: flags.StaticGroups = None,
     damp: flags.Damp = None,
     block_size: flags.BlockSize = None,
+    force: flags.Force = None,
     true_sequential: flags.TrueSequential = None,
     ignore: flags.Ignore = None,
     skip_block: flags.SkipBlock = None,
@@ -58,7 +59,7 @@ def compress(
         recipe,
         method=method, sparsity=sparsity, pattern=pattern, bits=bits, group_size=group_size, symmetric=symmetric, grid=grid,
         act_order=act_order, static_groups=static_groups, damp=damp, block_size=block_size, true_sequential=true_sequential,
-        ignore=ignore, skip_blocks=skip_block,
+        ignore=ignore, skip_blocks=skip_block, force=force,
     )  # fmt: skip
     texts = flags.texts(
         calibration=calibration, nsamples=nsamples, seqlen=seqlen, seed=seed,

@@ -28,7 +28,7 @@ RecipeFile = Annotated[
 ]
 Method = Annotated[str | None, _recipe("--method", "Chosen from the target when absent; see `scalpel methods`.")]
 Sparsity = Annotated[float | None, _recipe("--sparsity", "Fraction of weights set to zero.")]
-Pattern = Annotated[str | None, _recipe("--pattern", "`unstructured`, or `n:m`: n kept of every m.")]
+Pattern = Annotated[str | None, _recipe("--pattern", "`unstructured`, `n:m` (n kept of every m), or `block:s` (obc).")]
 Bits = Annotated[int | None, _recipe("--bits", "Bits per weight: 2, 3, 4, 5, 6 or 8.")]
 GroupSize = Annotated[str | None, _recipe("--group-size", "Inputs that share one scale, or `row`.")]
 Symmetric = Annotated[bool | None, _recipe("--symmetric/--asymmetric", "Zero point fixed at the middle code, or not.")]
@@ -37,6 +37,7 @@ ActOrder = Annotated[bool | None, _recipe("--act-order/--no-act-order", "Visit c
 StaticGroups = Annotated[bool | None, _recipe("--static-groups/--no-static-groups", "Fit the grids before the sweep.")]
 Damp = Annotated[float | None, _recipe("--damp", "Damping, as a fraction of the mean of diag(H).")]
 BlockSize = Annotated[int | None, _recipe("--block-size", "Columns between two lazy updates.")]
+Force = Annotated[bool | None, _recipe("--force", "Let obc solve matrices beyond its time limit.")]
 TrueSequential = Annotated[
     bool | None, _recipe("--true-sequential/--no-true-sequential", "Calibrate a block's matrices in turn.")
 ]

@@ -29,6 +29,7 @@ def submit(
     static_groups: flags.StaticGroups = None,
     damp: flags.Damp = None,
     block_size: flags.BlockSize = None,
+    force: flags.Force = None,
     true_sequential: flags.TrueSequential = None,
     ignore: flags.Ignore = None,
     skip_block: flags.SkipBlock = None,
@@ -55,7 +56,7 @@ def submit(
         recipe,
         method=method, sparsity=sparsity, pattern=pattern, bits=bits, group_size=group_size, symmetric=symmetric, grid=grid,
         act_order=act_order, static_groups=static_groups, damp=damp, block_size=block_size, true_sequential=true_sequential,
-        ignore=ignore, skip_blocks=skip_block,
+        ignore=ignore, skip_blocks=skip_block, force=force,
     )  # fmt: skip
     texts = flags.texts(
         calibration=calibration, nsamples=nsamples, seqlen=seqlen, seed=seed,

@@ -17,8 +17,11 @@ Damp = Annotated[float, Field(gt=0, le=1)]
 BlockSize = Annotated[int, Field(ge=1, le=4096)]
 GroupSize = Annotated[int, Field(ge=16, le=1024)] | Literal["row"]
 Pattern = Annotated[str, StringConstraints(pattern=r"^(unstructured|[1-9][0-9]?:[1-9][0-9]?)$")]
+BlockPattern = Annotated[
+    str, StringConstraints(pattern=r"^(unstructured|[1-9][0-9]?:[1-9][0-9]?|block:([2-9]|[12][0-9]|3[0-2]))$")
+]
 Grid = Literal["minmax", "mse"]
-MethodName = Literal["magnitude", "rtn", "wanda", "sparsegpt", "optq", "joint"]
+MethodName = Literal["magnitude", "rtn", "wanda", "sparsegpt", "optq", "joint", "obc"]
 
 
 class MethodOptions(BaseModel):
@@ -27,7 +30,23 @@ class MethodOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     good_for: ClassVar[str]
+    prunes_blocks: ClassVar[bool] = False
     method: str
+
+    @property
+    def nm(self) -> tuple[int, int] | None:
+        """(n kept, m) of an n:m pattern; None without one."""
+        return None
+
+    @property
+    def tile(self) -> int:
+        """Consecutive inputs that the pattern takes together; the width of a matrix must be a multiple of it."""
+        return self.nm[1] if self.nm else 1
+
+    @property
+    def quantization(self) -> "QuantizationOptions | None":
+        """The part that says how weights are put on a grid; None where they are not."""
+        return None
 
 
 class PruningOptions(MethodOptions):
@@ -40,7 +59,6 @@ class PruningOptions(MethodOptions):
 
     @property
     def nm(self) -> tuple[int, int] | None:
-        """(n kept, m) of an n:m pattern, None when unstructured."""
         return parse_pattern(self.pattern)
 
 
@@ -64,12 +82,11 @@ class QuantizationOptions(MethodOptions):
     @model_validator(mode="before")
     @classmethod
     def _ternary_is_symmetric(cls, given: Any) -> Any:
-        """The three codes stand for -1, 0 and 1; the range that covers a group is far from the best scale for them."""
-        if isinstance(given, dict) and given.get("bits") == "ternary":
-            if given.get("symmetric") is False:
-                raise ValueError("ternary grids are symmetric")
-            return {"grid": "mse", **given, "symmetric": True}
-        return given
+        return settle_ternary(given)
+
+    @property
+    def quantization(self) -> "QuantizationOptions | None":
+        return self
 
 
 class SecondOrderOptions(MethodOptions):
@@ -117,8 +134,56 @@ class JointOptions(PruningOptions, QuantizationOptions, SecondOrderOptions):
     method: Literal["joint"] = "joint"
 
 
+class ObcOptions(MethodOptions):
+    """Prunes with a sparsity, quantises with bits, does one after the other with both."""
+
+    good_for: ClassVar[str] = (
+        "The exact reference for small models: removes or rounds one weight at a time and re-optimises all others. Slow."
+    )
+    prunes_blocks: ClassVar[bool] = True
+    method: Literal["obc"] = "obc"
+    sparsity: Sparsity | None = Field(None, description="Fraction of weights set to zero; exact per matrix.")
+    pattern: BlockPattern = Field(
+        "unstructured",
+        description="`unstructured`; `n:m` to keep n of every m consecutive inputs (1 <= n < m <= 32); or `block:s` to remove "
+        "aligned blocks of s consecutive inputs (2 <= s <= 32).",
+    )
+    bits: Bits | None = Field(None, description="Bits per code; `ternary` is -1, 0 or 1 times a scale.")
+    group_size: GroupSize | None = Field(None, description="Consecutive inputs of a row that share one scale, or `row`.")
+    symmetric: bool = Field(False, description="Zero point fixed at the middle code.")
+    grid: Grid = Field("minmax", description="`minmax` covers the range; `mse` shrinks it for the least error.")
+    offset: Offset = Field("zero_point", description="`zero_point`, or without pruning `minimum` as GGUF's Q4_1 stores it.")
+    damp: Damp = Field(0.01, description="Fraction of the mean of diag(H) added to the diagonal.")
+    force: bool = Field(False, description="Solve matrices whose estimated time is beyond the limit.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ternary_is_symmetric(cls, given: Any) -> Any:
+        return settle_ternary(given)
+
+    @model_validator(mode="after")
+    def _has_a_target(self) -> "ObcOptions":
+        if self.sparsity is None and self.bits is None:
+            raise ValueError("obc needs sparsity, bits, or both")
+        return self
+
+    @property
+    def nm(self) -> tuple[int, int] | None:
+        return parse_pattern(self.pattern)
+
+    @property
+    def tile(self) -> int:
+        return parse_block(self.pattern) or super().tile
+
+    @property
+    def quantization(self) -> QuantizationOptions | None:
+        if self.bits is None:
+            return None
+        return QuantizationOptions(**self.model_dump(include=set(QuantizationOptions.model_fields)))
+
+
 LayerOptions = Annotated[
-    MagnitudeOptions | WandaOptions | SparseGptOptions | RtnOptions | OptqOptions | JointOptions,
+    MagnitudeOptions | WandaOptions | SparseGptOptions | RtnOptions | OptqOptions | JointOptions | ObcOptions,
     Field(discriminator="method"),
 ]
 
@@ -129,7 +194,17 @@ METHOD_OPTIONS: dict[str, type[MethodOptions]] = {
     "rtn": RtnOptions,
     "optq": OptqOptions,
     "joint": JointOptions,
+    "obc": ObcOptions,
 }
+
+
+def settle_ternary(given: Any) -> Any:
+    """The three codes stand for -1, 0 and 1; the range that covers a group is far from the best scale for them."""
+    if isinstance(given, dict) and given.get("bits") == "ternary":
+        if given.get("symmetric") is False:
+            raise ValueError("ternary grids are symmetric")
+        return {"grid": "mse", **given, "symmetric": True}
+    return given
 
 
 def top_code(bits: Bits) -> int:
@@ -143,8 +218,12 @@ def code_bits(bits: Bits) -> int:
 
 
 def parse_pattern(pattern: str) -> tuple[int, int] | None:
-    """`"2:4"` -> (2, 4); `"unstructured"` -> None."""
-    if pattern == "unstructured":
-        return None
-    kept, of = pattern.split(":")
-    return int(kept), int(of)
+    """`"2:4"` -> (2, 4); `"unstructured"` and blocks -> None."""
+    kept, _, of = pattern.partition(":")
+    return (int(kept), int(of)) if kept.isdigit() else None
+
+
+def parse_block(pattern: str) -> int | None:
+    """`"block:4"` -> 4; every other pattern -> None."""
+    kind, _, size = pattern.partition(":")
+    return int(size) if kind == "block" else None

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from compression.errors import InvalidOptions
+from compression.exact import cost
 from compression.families.base import Architecture, Matrix
-from compression.options import LayerOptions, PruningOptions, QuantizationOptions
+from compression.options import LayerOptions, ObcOptions
 from compression.recipe import ResolvedRecipe
 
 DEFAULT_SEQLEN = 2048
@@ -55,13 +56,14 @@ def plan(recipe: ResolvedRecipe, architecture: Architecture) -> Plan:
 
 
 def settle(layers: list[PlannedLayer]) -> tuple[list[PlannedLayer], int | None]:
-    """Fill in the default group size, None for whole rows, and check that groups and n:m fit every width.
+    """Fill in the default group size, None for whole rows; check that groups and patterns fit every width, and what obc costs.
 
     Raises: InvalidOptions: naming the option, the matrix and what would fit.
     """
     group_size = _default_group_size(layers)
     layers = [_with_group_size(layer, group_size) for layer in layers]
     _check_widths(layers)
+    _check_cost(layers)
     return layers, group_size
 
 
@@ -115,16 +117,18 @@ def _fate(
 
 def _default_group_size(layers: list[PlannedLayer]) -> int | None:
     """The largest of 128, 64, 32 that divides every width that takes the default and that n:m tiles; None: whole rows."""
-    takers = [x for x in layers if isinstance(x.options, QuantizationOptions) and x.options.group_size is None]
-    pairs = [
-        (x.matrix.shape[1], x.options.nm[1] if isinstance(x.options, PruningOptions) and x.options.nm else 1) for x in takers
-    ]
+    pairs = [(layer.matrix.shape[1], layer.options.tile) for layer in layers if layer.options and _is_ungrouped(layer.options)]
     fitting = (size for size in DEFAULT_GROUP_SIZES if pairs and all(width % size == size % m == 0 for width, m in pairs))
     return next(fitting, None)
 
 
+def _is_ungrouped(options: LayerOptions) -> bool:
+    """Whether it quantises and leaves the group size to the model's widths."""
+    return options.quantization is not None and options.quantization.group_size is None
+
+
 def _grouped(options: LayerOptions, group_size: int | None) -> LayerOptions:
-    if isinstance(options, QuantizationOptions) and options.group_size is None:
+    if _is_ungrouped(options):
         return options.model_copy(update={"group_size": group_size or "row"})
     return options
 
@@ -151,11 +155,35 @@ def _check_widths(layers: list[PlannedLayer]) -> None:
                 raise InvalidOptions(f"recipe.{option}", f"{size} does not divide the {width} inputs of {layer.name}", allowed)
 
 
+def _check_cost(layers: list[PlannedLayer]) -> None:
+    """Refuse exact solving that would take absurdly long, one matrix or all together, unless it is forced."""
+    needs = [
+        (cost.obc_seconds(*layer.matrix.shape, sparsity=options.sparsity, quantizes=options.bits is not None), layer)
+        for layer in layers
+        if isinstance(options := layer.options, ObcOptions) and not options.force
+    ]
+    if not needs:
+        return
+    longest_s, layer = max(needs, key=lambda need: need[0])
+    total_s = sum(seconds for seconds, _ in needs)
+    rows, columns = layer.matrix.shape
+    one = f"{cost.in_words(longest_s)} on one core for {layer.name} ({rows} x {columns})"
+    cure = "force: true, or the faster methods sparsegpt, optq and joint"
+    if longest_s > cost.MAX_MATRIX_S:
+        reason = f"obc would need {one}; the limit for a matrix is {cost.in_words(cost.MAX_MATRIX_S)}"
+        raise InvalidOptions("recipe.method", reason, cure)
+    if total_s > cost.MAX_TOTAL_S:
+        reason = f"obc would need {cost.in_words(total_s)} on one core for {len(needs)} matrices, among it {one}"
+        raise InvalidOptions("recipe.method", f"{reason}; the limit is {cost.in_words(cost.MAX_TOTAL_S)}", cure)
+
+
 def _tiles(options: LayerOptions | None) -> Iterator[tuple[str, int]]:
-    if isinstance(options, PruningOptions) and options.nm:
-        yield "pattern", options.nm[1]
-    if isinstance(options, QuantizationOptions) and isinstance(options.group_size, int):
-        yield "group_size", options.group_size
+    if options is None:
+        return
+    if options.tile > 1:
+        yield "pattern", options.tile
+    if options.quantization and isinstance(options.quantization.group_size, int):
+        yield "group_size", options.quantization.group_size
 
 
 def _divisors(layers: list[PlannedLayer]) -> set[int]:

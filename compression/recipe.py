@@ -14,20 +14,25 @@ from compression.formats.catalog import FORMATS, check_options
 from compression.options import (
     METHOD_OPTIONS,
     Bits,
+    BlockPattern,
     BlockSize,
     Damp,
     Grid,
     GroupSize,
     LayerOptions,
     MethodName,
+    MethodOptions,
     Offset,
-    Pattern,
+    PruningOptions,
+    QuantizationOptions,
     Sparsity,
+    parse_block,
     parse_pattern,
 )
 from compression.protocol import OutputFormat
 
 MAX_PATTERN_M = 32
+TARGETS: dict[str, type[MethodOptions]] = {"sparsity": PruningOptions, "bits": QuantizationOptions}  # and what they bring
 NamePattern = str  # shell-style: `*` and `?` over the whole module name, such as `*.mlp.down_proj`
 
 
@@ -40,7 +45,9 @@ class Target(BaseModel):
         None, description="Chosen from the target when absent: sparsity -> sparsegpt, bits -> optq, both -> joint."
     )
     sparsity: Sparsity | None = Field(None, description="Fraction of weights set to zero.")
-    pattern: Pattern | None = Field(None, description="`unstructured` or `n:m`: n kept of every m consecutive inputs.")
+    pattern: BlockPattern | None = Field(
+        None, description="`unstructured`; `n:m`: n kept of every m consecutive inputs; `block:s` (obc): s inputs at once."
+    )
     bits: Bits | None = Field(None, description="Bits per weight code, or `ternary`.")
     group_size: GroupSize | None = Field(None, description="Inputs that share one scale, or `row`.")
     symmetric: bool | None = None
@@ -50,6 +57,7 @@ class Target(BaseModel):
     static_groups: bool | None = None
     damp: Damp | None = None
     block_size: BlockSize | None = None
+    force: bool | None = Field(None, description="Let obc solve matrices whose estimated time is beyond the limit.")
 
 
 class Recipe(Target):
@@ -126,9 +134,8 @@ def _override(base: dict[str, Any], override: dict[str, Any], where: str, output
     """The options of an override: what the recipe said for another method is dropped, the override's own words are not."""
     merged = {name: value for name, value in _merge(base, override).items() if value is not None}
     _settle_pattern(merged, where)
-    takes = METHOD_OPTIONS[merged.get("method") or _method_for(merged, where)].model_fields
-    target = ("method", "sparsity", "bits")
-    said = {n: v for n, v in merged.items() if n in takes or n in override or n in target}
+    takes = _takes(METHOD_OPTIONS[merged.get("method") or _method_for(merged, where)], merged)
+    said = {n: v for n, v in merged.items() if n in takes or n in override or n in ("method", *TARGETS)}
     return _options(said, where, output_format)
 
 
@@ -151,23 +158,45 @@ def _options(said: dict[str, Any], where: str, output_format: OutputFormat) -> A
     _settle_pattern(given, where)
     method = given.pop("method", None) or _method_for(given, where)
     model = METHOD_OPTIONS[method]
-    prunes, quantizes = "sparsity" in model.model_fields, "bits" in model.model_fields
-    for target, is_wanted, verb in (("sparsity", prunes, "prune"), ("bits", quantizes, "quantise")):
-        if is_wanted and target not in given:
-            raise InvalidOptions(f"{where}.{target}", f"method {method} needs it", _allowed(target))
-        if target in given and not is_wanted:
-            raise InvalidOptions(f"{where}.{target}", f"method {method} does not {verb}", f"methods: {_takers(target)}")
-    for name in given:
-        if name not in model.model_fields:
-            raise InvalidOptions(f"{where}.{name}", f"method {method} has no such option", f"methods: {_takers(name)}")
+    _check_fields(model, method, given, where)
     if given.get("bits") == "ternary" and given.get("symmetric") is False:
         raise InvalidOptions(f"{where}.symmetric", "ternary codes stand for -1, 0 and 1, so their grid is symmetric", "true")
-    wanted = {n: v for n, v in FORMATS[output_format].defaults({**given, "method": method}).items() if n in model.model_fields}
+    takes = _takes(model, given)
+    wanted = {n: v for n, v in FORMATS[output_format].defaults({**given, "method": method}).items() if n in takes}
     options: Any = model.model_validate({**wanted, **given})
     _check_tiling(options, where)
     _check_offset(options, where)
     check_options(output_format, options, where)
     return options
+
+
+def _check_fields(model: type[MethodOptions], method: str, given: dict[str, Any], where: str) -> None:
+    """Every target that the method needs is there, and every option that is there means something to it."""
+    for target, verb in (("sparsity", "prune"), ("bits", "quantise")):
+        field = model.model_fields.get(target)
+        if field is not None and field.is_required() and target not in given:
+            raise InvalidOptions(f"{where}.{target}", f"method {method} needs it", _allowed(target))
+        if field is None and target in given:
+            raise InvalidOptions(f"{where}.{target}", f"method {method} does not {verb}", f"methods: {_takers(target)}")
+    if not given.keys() & TARGETS.keys():
+        raise InvalidOptions(where, f"method {method} has no target", "name at least one of sparsity, pattern, bits")
+    for name in [name for name in given if name not in _takes(model, given)]:
+        if name not in model.model_fields:
+            raise InvalidOptions(f"{where}.{name}", f"method {method} has no such option", f"methods: {_takers(name)}")
+        target = "sparsity" if name in PruningOptions.model_fields else "bits"
+        raise InvalidOptions(f"{where}.{name}", f"means nothing without {target}", f"name {target}, or leave this one out")
+    if parse_block(given.get("pattern", "unstructured")) and not model.prunes_blocks:
+        blockwise = ", ".join(name for name, other in METHOD_OPTIONS.items() if other.prunes_blocks)
+        raise InvalidOptions(f"{where}.pattern", f"method {method} does not prune blocks", f"methods: {blockwise}")
+
+
+def _takes(model: type[MethodOptions], given: Mapping[str, Any]) -> set[str]:
+    """The options that mean something: those of pruning need a sparsity, those of a grid need bits."""
+    takes = set(model.model_fields)
+    for target, brings in TARGETS.items():
+        if target not in given:
+            takes -= brings.model_fields.keys() - MethodOptions.model_fields.keys() - {target}
+    return takes
 
 
 def _settle_pattern(given: dict[str, Any], where: str) -> None:
@@ -202,7 +231,7 @@ def _method_for(given: dict[str, Any], where: str) -> str:
 
 def _check_tiling(options: Any, where: str) -> None:
     """n:m groups must tile the sweep's blocks and the quantisation groups, or a group would be cut in two."""
-    nm = getattr(options, "nm", None)
+    nm = options.nm
     if nm is None:
         return
     block_size, group_size = getattr(options, "block_size", None), getattr(options, "group_size", None)

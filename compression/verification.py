@@ -11,7 +11,7 @@ from compression.formats.export import Export
 from compression.formats.files import FILES
 from compression.formats.loaders.outcome import GENERATED_TOKENS, PROMPT_TOKENS
 from compression.models.quiet import quiet_transformers
-from compression.options import PruningOptions
+from compression.options import ObcOptions
 from compression.plan import PlannedLayer
 from compression.report import Sample
 
@@ -30,14 +30,19 @@ def verify_layers(export: Export) -> None:
                 expected_RC = solved[layer.name].to_dense().to(export.storage_dtype(layer))
                 if not torch.equal(found_RC.to(expected_RC.dtype), expected_RC):
                     raise VerificationError(f"{layer.name}: the written file holds other weights than the pass evaluated")
-                _check_pattern(layer, found_RC)
+                check_pattern(layer, found_RC)
 
 
-def _check_pattern(layer: PlannedLayer, weight_RC: Tensor) -> None:
-    if isinstance(layer.options, PruningOptions) and layer.options.nm:
+def check_pattern(layer: PlannedLayer, weight_RC: Tensor) -> None:
+    """Raises: VerificationError: the n:m groups or blocks that the layer's options promise are not there."""
+    if layer.options and layer.options.nm:
         n, m = layer.options.nm
         if int((weight_RC != 0).unflatten(1, (-1, m)).sum(-1).max()) > n:
             raise VerificationError(f"{layer.name}: the file breaks the {n}:{m} pattern")
+    elif isinstance(layer.options, ObcOptions) and layer.options.tile > 1:
+        gone_RG = (weight_RC == 0).unflatten(1, (-1, layer.options.tile)).all(-1)
+        if int(gone_RG.sum()) < round((layer.options.sparsity or 0) * gone_RG.numel()):
+            raise VerificationError(f"{layer.name}: the file has fewer zero blocks of {layer.options.tile} than were pruned")
 
 
 @torch.inference_mode()

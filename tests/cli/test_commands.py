@@ -51,6 +51,12 @@ def test_submit_sends_what_the_flags_say_and_no_more(service: Served, scalpel: S
     }  # fmt: skip
 
 
+def test_submit_can_force_the_exact_method(service: Served, scalpel: Scalpel) -> None:
+    ran = scalpel("submit", MODEL, "--method", "obc", "--sparsity", 0.5, "--pattern", "block:4", "--force", "--json")
+    sent = {"method": "obc", "sparsity": 0.5, "pattern": "block:4", "force": True}
+    assert json.loads(ran.out)["request"]["recipe"] == sent
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -23,6 +23,7 @@ from compression.options import (
     JointOptions,
     MagnitudeOptions,
     MethodOptions,
+    ObcOptions,
     OptqOptions,
     RtnOptions,
     SparseGptOptions,
@@ -35,7 +36,7 @@ from tests.compression import brute_force
 from tests.compression.examples import few
 from tests.compression.problems import correlated_inputs, hadamard, hessian_of, layer, output_error, random_weights
 
-PRUNING = (MagnitudeOptions, WandaOptions, SparseGptOptions)
+PRUNING = (MagnitudeOptions, WandaOptions, SparseGptOptions, ObcOptions)
 EVERY_METHOD: dict[str, MethodOptions] = {
     "magnitude": MagnitudeOptions(sparsity=0.5),
     "magnitude 2:4": MagnitudeOptions(sparsity=0.5, pattern="2:4"),
@@ -49,6 +50,10 @@ EVERY_METHOD: dict[str, MethodOptions] = {
     "optq with dynamic groups": OptqOptions(bits=4, group_size=16, static_groups=False),
     "joint": JointOptions(sparsity=0.5, bits=4, group_size=16),
     "joint 2:4 by row": JointOptions(sparsity=0.5, pattern="2:4", bits=4, group_size="row"),
+    "obc": ObcOptions(sparsity=0.5),
+    "obc 2:4": ObcOptions(sparsity=0.5, pattern="2:4"),
+    "obc 4 bit": ObcOptions(bits=4, group_size=16),
+    "obc 50%, then 4 bit": ObcOptions(sparsity=0.5, bits=4, group_size=16),
 }
 every_method = pytest.mark.parametrize("options", EVERY_METHOD.values(), ids=EVERY_METHOD)
 second_order = pytest.mark.parametrize(
@@ -165,6 +170,10 @@ COUSINS: dict[str, Callable[[Any], tuple[MethodOptions, ...]]] = {
         MagnitudeOptions(sparsity=o.sparsity, pattern=o.pattern),
         RtnOptions(bits=o.bits, group_size=o.group_size, symmetric=o.symmetric, grid=o.grid),
     ),
+    "obc": lambda o: (
+        *([MagnitudeOptions(sparsity=o.sparsity, pattern=o.pattern)] if o.sparsity else []),
+        *([RtnOptions(bits=o.bits, group_size=o.group_size, symmetric=o.symmetric, grid=o.grid)] if o.bits else []),
+    ),
 }
 
 
@@ -239,6 +248,7 @@ def test_unstructured_zeros_are_exactly_as_many_as_asked(
     for options in (
         MagnitudeOptions(sparsity=sparsity),
         WandaOptions(sparsity=sparsity),
+        ObcOptions(sparsity=sparsity),
         SparseGptOptions(sparsity=sparsity, block_size=block_size),
     ):
         assert abs(zeros(dense(problem, options)) - sparsity * rows * columns) <= 0.5 + 1e-9
@@ -479,7 +489,7 @@ def test_searched_grids_lose_less_than_minmax_ones_at_two_bits(static_groups: bo
 # Codes and grids of every quantising method
 
 
-QUANTIZING = {name: options for name, options in EVERY_METHOD.items() if hasattr(options, "bits")}
+QUANTIZING = {name: options for name, options in EVERY_METHOD.items() if options.quantization}
 quantizing = pytest.mark.parametrize("options", QUANTIZING.values(), ids=QUANTIZING)
 
 

@@ -181,7 +181,7 @@ def test_leftover_of_remote_code_is_neither_run_nor_handed_on(family: str, tmp_p
     assert "auto_map" not in json.loads((tmp_path / "out" / "config.json").read_text())
 
 
-@pytest.mark.parametrize("method", ["magnitude", "wanda", "rtn", "joint", "sparsegpt"])
+@pytest.mark.parametrize("method", ["magnitude", "wanda", "rtn", "joint", "sparsegpt", "obc"])
 def test_every_method_streams_as_in_memory(method: str, tmp_path: Path, text: Path) -> None:
     recipe: dict[str, Any] = {"method": method, "true_sequential": True}
     recipe |= {"bits": 3, "group_size": 16} if method in ("rtn", "joint") else {}

@@ -1,12 +1,13 @@
 """The fate of every matrix, decided from names and widths alone."""
 
+import re
 from typing import Any
 
 import pytest
 
 from compression.errors import InvalidOptions
 from compression.families import Architecture, Matrix
-from compression.options import JointOptions, LayerOptions, OptqOptions, RtnOptions, SparseGptOptions
+from compression.options import JointOptions, LayerOptions, ObcOptions, OptqOptions, RtnOptions, SparseGptOptions
 from compression.plan import Plan, plan, window_length
 from compression.recipe import parse_recipe, resolve
 
@@ -183,3 +184,51 @@ def test_window_beyond_the_models_positions_is_refused() -> None:
         window_length("evaluation.seqlen", 513, architecture(positions=512))
     assert (caught.value.field, caught.value.allowed) == ("evaluation.seqlen", "<= 512")
     assert "513" in caught.value.reason
+
+
+def test_obc_takes_the_default_group_only_where_it_quantises() -> None:
+    found = planned({"method": "obc", "sparsity": 0.5, "overrides": {"*.mlp": {"sparsity": None, "bits": 4}}})
+    assert found.block(0)[0].options == ObcOptions(sparsity=0.5)
+    assert found.block(0)[1].options == ObcOptions(bits=4, group_size=128)
+    assert found.recipe.options == ObcOptions(sparsity=0.5)
+    default = planned({"method": "obc", "pattern": "2:4", "bits": 4}, architecture(width=96, inner=96))
+    assert default.recipe.options == ObcOptions(sparsity=0.5, pattern="2:4", bits=4, group_size=32)
+
+
+def test_width_that_blocks_do_not_tile_is_refused_with_the_layer() -> None:
+    with pytest.raises(InvalidOptions, match=r"4 does not divide the 258 inputs of model\.layers\.0\.mlp") as caught:
+        planned({"method": "obc", "sparsity": 0.5, "pattern": "block:4"}, architecture(inner=258))
+    assert caught.value.field == "recipe.pattern"
+
+
+WIDE = architecture(width=1024, inner=24_000)
+
+
+def test_obc_on_an_absurd_matrix_is_refused_with_layer_estimate_limit_and_cure() -> None:
+    with pytest.raises(InvalidOptions) as caught:
+        planned({"method": "obc", "sparsity": 0.5}, WIDE)
+    assert caught.value.field == "recipe.method"
+    assert "model.layers.0.mlp (64 x 24000)" in caught.value.reason
+    assert re.search(r"would need \d+ h on one core .* limit for a matrix is 60 min", caught.value.reason)
+    assert caught.value.allowed == "force: true, or the faster methods sparsegpt, optq and joint"
+
+
+def test_obc_on_many_matrices_is_refused_for_their_sum() -> None:
+    model = architecture(width=4096, inner=64, blocks=400)
+    with pytest.raises(InvalidOptions, match=r"for 800 matrices, among it .* for model\.layers\.0\.attn .* limit is 24 h"):
+        planned({"method": "obc", "bits": 4}, model)
+    assert planned({"method": "obc", "bits": 4, "ignore": ["*.?.*", "*.??.*", "*.1??.*"]}, model).targeted
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"method": "obc", "sparsity": 0.5, "force": True},
+        {"method": "obc", "sparsity": 0.5, "overrides": {"*.mlp": {"force": True}}},
+        {"method": "obc", "sparsity": 0.5, "overrides": {"*.mlp": {"method": "sparsegpt"}}},
+        {"method": "obc", "sparsity": 0.5, "ignore": ["*.mlp"]},
+    ],
+    ids=["forced", "forced there", "faster method there", "left alone"],
+)
+def test_cures_of_the_refusal_work(recipe: dict[str, Any]) -> None:
+    assert planned(recipe, WIDE).targeted

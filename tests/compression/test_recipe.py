@@ -12,11 +12,13 @@ from compression.options import (
     LayerOptions,
     MagnitudeOptions,
     MethodOptions,
+    ObcOptions,
     OptqOptions,
     PruningOptions,
     RtnOptions,
     SparseGptOptions,
     WandaOptions,
+    parse_block,
     parse_pattern,
 )
 from compression.recipe import ResolvedRecipe, parse_recipe, resolve
@@ -48,6 +50,11 @@ def resolved(recipe: dict[str, Any]) -> ResolvedRecipe:
         ({"sparsity": 0.5, "method": "magnitude"}, MagnitudeOptions(sparsity=0.5)),
         ({"pattern": "4:8", "method": "wanda"}, WandaOptions(sparsity=0.5, pattern="4:8")),
         ({"bits": 3, "method": "rtn", "group_size": "row"}, RtnOptions(bits=3, group_size="row")),
+        ({"sparsity": 0.5, "method": "obc"}, ObcOptions(sparsity=0.5)),
+        ({"pattern": "2:4", "method": "obc", "force": True}, ObcOptions(sparsity=0.5, pattern="2:4", force=True)),
+        ({"sparsity": 0.5, "method": "obc", "pattern": "block:4"}, ObcOptions(sparsity=0.5, pattern="block:4")),
+        ({"bits": 4, "method": "obc", "group_size": 64}, ObcOptions(bits=4, group_size=64)),
+        ({"bits": 4, "method": "obc", "sparsity": 0.5, "damp": 0.1}, ObcOptions(bits=4, sparsity=0.5, damp=0.1)),
         ({"sparsity": 0.5, "bits": None, "damp": None}, SparseGptOptions(sparsity=0.5)),
         ({"sparsity": 0.5, "damp": 1, "block_size": 4096}, SparseGptOptions(sparsity=0.5, damp=1, block_size=4096)),
     ],
@@ -85,6 +92,14 @@ def test_method_is_chosen_from_the_target_and_defaults_are_filled_in(recipe: dic
         ({"sparsity": 0.5, "method": "magnitude", "damp": 0.1}, "recipe.damp", "sparsegpt, optq, joint"),
         ({"bits": 4, "method": "rtn", "block_size": 64}, "recipe.block_size", "sparsegpt, optq, joint"),
         ({"pattern": "8:16", "block_size": 8}, "recipe.block_size", ">= 16"),
+        ({"method": "obc"}, "recipe", "at least one of sparsity, pattern, bits"),
+        ({"method": "obc", "pattern": "block:4"}, "recipe", "at least one of sparsity, pattern, bits"),
+        ({"method": "obc", "bits": 4, "pattern": "block:4"}, "recipe.pattern", "name sparsity, or leave this one out"),
+        ({"method": "obc", "sparsity": 0.5, "group_size": 64}, "recipe.group_size", "name bits, or leave this one out"),
+        ({"method": "obc", "sparsity": 0.5, "block_size": 64}, "recipe.block_size", "sparsegpt, optq, joint"),
+        ({"sparsity": 0.5, "pattern": "block:4"}, "recipe.pattern", "obc"),
+        ({"method": "magnitude", "sparsity": 0.5, "pattern": "block:4"}, "recipe.pattern", "obc"),
+        ({"sparsity": 0.5, "force": True}, "recipe.force", "obc"),
         ({"pattern": "3:6", "bits": 4, "group_size": 64}, "recipe.group_size", "multiples of 6, or row"),
     ],
     ids=str,
@@ -116,6 +131,9 @@ def test_contradiction_is_refused_with_field_and_what_is_allowed(recipe: dict[st
         ({"sparsity": 0.5, "block_size": 0}, "recipe.block_size"),
         ({"pattern": "0:4"}, "recipe.pattern"),
         ({"pattern": "2:4\n"}, "recipe.pattern"),
+        ({"pattern": "block:1"}, "recipe.pattern"),
+        ({"pattern": "block:33"}, "recipe.pattern"),
+        ({"pattern": "block"}, "recipe.pattern"),
         ({"pattern": "2:four"}, "recipe.pattern"),
         ({"method": "awq", "bits": 4}, "recipe.method"),
         ({"sparsity": 0.5, "sparsityy": 0.5}, "recipe.sparsityy"),
@@ -160,6 +178,11 @@ def test_everything_but_the_options_passes_unchanged() -> None:
         ({"pattern": "2:4"}, {"bits": 4}, JointOptions(sparsity=0.5, pattern="2:4", bits=4)),
         ({"sparsity": 0.5}, {"pattern": "1:4"}, SparseGptOptions(sparsity=0.75, pattern="1:4")),
         ({"bits": 4, "act_order": True}, {"pattern": "2:4"}, JointOptions(bits=4, sparsity=0.5, pattern="2:4")),
+        ({"method": "obc", "bits": 4, "grid": "mse"}, {"bits": None, "sparsity": 0.5}, ObcOptions(sparsity=0.5)),
+        ({"method": "obc", "pattern": "2:4"}, {"sparsity": None, "bits": 4}, ObcOptions(bits=4)),
+        ({"method": "obc", "sparsity": 0.5}, {"pattern": "block:4"}, ObcOptions(sparsity=0.5, pattern="block:4")),
+        ({"method": "obc", "sparsity": 0.5, "force": True}, {"method": "sparsegpt"}, SparseGptOptions(sparsity=0.5)),
+        ({"sparsity": 0.5, "block_size": 64}, {"method": "obc"}, ObcOptions(sparsity=0.5)),
     ],
     ids=described,
 )
@@ -198,9 +221,9 @@ def test_contradiction_in_an_override_names_the_override(recipe: dict[str, Any],
     recipe=st.fixed_dictionaries(
         {},
         optional={
-            "method": st.sampled_from(["magnitude", "rtn", "wanda", "sparsegpt", "optq", "joint", "none"]),
+            "method": st.sampled_from(["magnitude", "rtn", "wanda", "sparsegpt", "optq", "joint", "obc", "none"]),
             "sparsity": st.sampled_from([0, 0.5, 0.75, 1]),
-            "pattern": st.sampled_from(["unstructured", "2:4", "3:6", "1:32", "4:2", "2-4"]),
+            "pattern": st.sampled_from(["unstructured", "2:4", "3:6", "1:32", "4:2", "2-4", "block:4"]),
             "bits": st.sampled_from([2, 4, 7]),
             "group_size": st.sampled_from([16, 64, "row", 8]),
             "damp": st.sampled_from([0.01, 2]),
@@ -218,12 +241,27 @@ def test_recipe_is_either_resolved_or_refused_and_a_resolved_one_means_what_was_
         return
     options = found.options.model_dump()
     assert {name: options[name] for name in recipe} == recipe
-    if isinstance(found.options, PruningOptions) and found.options.nm:
+    if found.options.nm:
         kept, of = found.options.nm
+        assert isinstance(found.options, PruningOptions | ObcOptions)
         assert found.options.sparsity == 1 - kept / of
     assert ResolvedRecipe.model_validate_json(found.model_dump_json()) == found
 
 
-@pytest.mark.parametrize(("pattern", "parsed"), [("unstructured", None), ("2:4", (2, 4)), ("16:32", (16, 32))])
+@pytest.mark.parametrize(
+    ("pattern", "parsed"), [("unstructured", None), ("2:4", (2, 4)), ("16:32", (16, 32)), ("block:4", None)]
+)
 def test_pattern_is_read_as_kept_of_consecutive(pattern: str, parsed: tuple[int, int] | None) -> None:
     assert parse_pattern(pattern) == parsed
+
+
+@pytest.mark.parametrize(("pattern", "parsed"), [("unstructured", None), ("2:4", None), ("block:4", 4), ("block:32", 32)])
+def test_block_pattern_is_read_as_its_size(pattern: str, parsed: int | None) -> None:
+    assert parse_block(pattern) == parsed
+
+
+def test_obc_rounds_to_grids_with_a_minimum_but_not_what_it_prunes() -> None:
+    recipe = {"method": "obc", "bits": 4, "offset": "minimum"}
+    assert resolved(recipe).options == ObcOptions(bits=4, offset="minimum")
+    with pytest.raises(InvalidOptions, match="zero is not on a grid with a minimum"):
+        resolved({**recipe, "sparsity": 0.5})
