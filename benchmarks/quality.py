@@ -48,7 +48,7 @@ def main() -> None:
     cases = QUICK_CASES if args.quick and not args.case else args.case or tuple(CASES)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="scalpel-quality-") as scratch:
-        model = ModelSource(args.model, args.model.name) if args.model else _demo()
+        model = ModelSource(args.model, args.model.name) if args.model else demo_model()
         for number, case in enumerate(cases):
             report = _run(case, model, args, Path(scratch), cache=args.cache or Path(scratch) / "cache")
             if number == 0:
@@ -80,7 +80,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _demo() -> ModelSource:
+def demo_model() -> ModelSource:
     fetched = fetch_model("demo:smollm2-135m", Settings.from_mapping(os.environ), print)
     return ModelSource(fetched.path, fetched.name, fetched.revision, fetched.notes)
 
