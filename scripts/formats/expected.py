@@ -1,0 +1,22 @@
+"""What this project itself reads from an artifact: a file of tokens and logits, which the load programs compare with.
+
+    python scripts/formats/expected.py ARTIFACT EXPECTED
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from compression.formats.load import load
+
+WINDOWS = 2
+TOKENS = 48
+
+folder, file = map(Path, sys.argv[1:])
+model = load(folder).float().eval()
+tokens = torch.randint(model.config.vocab_size, (WINDOWS, TOKENS), generator=torch.Generator().manual_seed(0))
+with torch.inference_mode():
+    logits = torch.cat([model(input_ids=row[None], use_cache=False).logits for row in tokens])
+save_file({"tokens": tokens, "logits": logits}, file)
