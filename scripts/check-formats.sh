@@ -57,6 +57,10 @@ refuse_unknown() {
     done
 }
 
+packages() { # environment: where its packages are
+    "$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+}
+
 # Layered over .venv, whose torch and transformers it uses. Nothing but the pins is installed, without what they depend on:
 # gptqmodel, for one, would replace torch by gigabytes of another build.
 make_environment() { # name; quick when its pins have not changed
@@ -66,8 +70,7 @@ make_environment() { # name; quick when its pins have not changed
     [ "$(cat "$stamp" 2>/dev/null)" != "$now" ] || return 0
     echo "making the environment $env" >&2
     .venv/bin/python -m venv --clear "$env" >"$log" 2>&1 || return 1
-    .venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' >"$("$env/bin/python" -c \
-        'import sysconfig; print(sysconfig.get_path("purelib"))')/scalpel.pth"
+    packages .venv >"$(packages "$env")/scalpel.pth" || return 1
     "$env/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps -r "$pins" >>"$log" 2>&1 || return 1
     echo "$now" >"$stamp"
 }
@@ -75,7 +78,10 @@ make_environment() { # name; quick when its pins have not changed
 make_model() {
     [ -z "$model" ] || return 0
     model=$work/tiny-llama
-    .venv/bin/python "$programs/tiny_llama.py" "$model" README.md docs/*.md
+    .venv/bin/python "$programs/tiny_llama.py" "$model" README.md docs/*.md 2>"$work/tiny-llama.log" || {
+        tail -n 20 "$work/tiny-llama.log" >&2
+        exit 1
+    }
     text=$work/text.txt
     cat README.md docs/*.md >"$text"
     sizes=(--calibration "./$text" --nsamples 16 --seqlen 64 --eval "./$text" --windows 1 --eval-seqlen 64)

@@ -1,8 +1,8 @@
 """transformers with compressed-tensors: `compressed-tensors` artifacts.
 
 Symmetric files are opened the plain way: the layers stay packed until their first use. From 0.18 to at least 0.20,
-compressed-tensors cannot set up packed zero points that way (it expects them unpacked and then refuses the file), so files with
-zero points are unpacked while they are loaded.
+compressed-tensors cannot set up packed zero points that way (it expects them unpacked and then refuses the file), so files
+with zero points are unpacked while they are loaded.
 """
 
 import json

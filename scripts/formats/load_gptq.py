@@ -9,11 +9,11 @@ import os
 
 os.environ["TORCHDYNAMO_DISABLE"] = "1"  # compiling the kernel costs more than one run of it gains
 
-import gptqmodel  # noqa: E402
-import torch  # noqa: E402
-import transformers  # noqa: E402
-from causal_lm import answer  # noqa: E402
-from comparison import arguments  # noqa: E402
+import gptqmodel
+import torch
+import transformers
+from causal_lm import answer
+from comparison import arguments
 
 folder, comparison = arguments()
 bits = json.loads((folder / "config.json").read_text("utf-8"))["quantization_config"]["bits"]

@@ -5,7 +5,6 @@ plain functions for the host. That file, as it was installed, is compiled here a
 cannot find of CUDA's libraries is never called. The rest of the model is transformers'.
 """
 
-import json
 import os
 import sys
 from importlib.metadata import version
