@@ -1,4 +1,4 @@
-"""What this project itself reads from an artifact: a file of tokens and logits, which the load programs compare with.
+"""What this project itself reads from an artifact: a file of tokens and logits, which the loader programs compare with.
 
     python scripts/formats/expected.py ARTIFACT EXPECTED
 
@@ -21,4 +21,4 @@ model = load(folder, dtype=torch.float32)
 tokens = torch.randint(model.config.vocab_size, (WINDOWS, TOKENS), generator=torch.Generator().manual_seed(0))
 with torch.inference_mode():
     logits = torch.cat([model(input_ids=row[None], use_cache=False).logits for row in tokens])
-save_file({"tokens": tokens, "logits": logits}, file)
+save_file({"input_ids": tokens, "logits": logits}, file)
