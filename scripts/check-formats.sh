@@ -36,6 +36,7 @@ programs=compression/formats/loaders # the very ones that a job's load certifica
 model=${MODEL:-}
 failed=0
 unverified=0
+broken="" # environments that could not be made
 export OMP_WAIT_POLICY=PASSIVE
 # A minimal llama.cpp: any processor, no server, no downloads.
 off() { printf -- '-D%s=OFF ' "$@"; }
@@ -70,6 +71,8 @@ make_environment() { # name; quick when its pins have not changed
     local now
     now="$PWD $(cat constraints.txt "$pinned" | sha256sum)"
     [ "$(cat "$stamp" 2>/dev/null)" != "$now" ] || return 0
+    case " $broken " in *" $1 "*) return 1 ;; esac # tried in this run
+    broken="$broken $1"
     echo "making the environment $env" >&2
     .venv/bin/python -m venv --clear "$env" >"$log" 2>&1 || return 1
     packages .venv >"$(packages "$env")/scalpel.pth" || return 1

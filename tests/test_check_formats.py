@@ -119,6 +119,7 @@ def test_a_loader_that_cannot_be_installed_is_not_verified_and_never_ok(failing:
     assert sum(line.startswith("not verified") and "it broke" in line for line in lines) == 2
     assert not any(line.startswith("ok") for line in lines)
     assert not any("-m cli compress" in line for line in calls(tree))
+    assert sum("-m venv" in line for line in calls(tree)) == 1
 
 
 def test_an_environment_that_failed_is_made_again(tree: Path) -> None:
