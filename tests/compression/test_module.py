@@ -19,8 +19,6 @@ from compression.options import (
     METHOD_OPTIONS,
     LayerOptions,
     MethodOptions,
-    PruningOptions,
-    QuantizationOptions,
     RtnOptions,
     SparseGptOptions,
 )
@@ -69,9 +67,9 @@ def patches(module: nn.Conv2d, images_BCHW: Tensor, group: int) -> Tensor:
 def options_of(method: type[MethodOptions]) -> LayerOptions:
     """2:4 and 4 bit, whichever of them the method knows."""
     chosen: dict[str, Any] = {}
-    if issubclass(method, PruningOptions):
+    if "sparsity" in method.model_fields:
         chosen |= {"sparsity": 0.5, "pattern": "2:4"}
-    if issubclass(method, QuantizationOptions):
+    if "bits" in method.model_fields:
         chosen |= {"bits": 4, "group_size": "row"}
     options: Any = method(**chosen)
     return options  # type: ignore[no-any-return]
