@@ -89,8 +89,9 @@ def _compress(
     data_dir: Path,
     shown: Display,
 ) -> "Report":
+    from compression.corpora import text_uses
     from compression.recipe import parse_recipe, resolve
-    from jobs.fetch import fetch_model, fetch_text
+    from jobs.fetch import fetch_model, fetch_texts
     from jobs.settings import Settings
 
     if output.exists():  # a refusal is due before the download and before torch is loaded
@@ -104,8 +105,7 @@ def _compress(
 
     shown.show("stage", {"stage": "fetching"})
     source = fetch_model(model, settings, note, any_path=True)
-    names = dict.fromkeys((calibration.source, *evaluation.sources))
-    texts = {name: path for name in names if (path := fetch_text(name, settings, note, any_path=True))}
+    texts = fetch_texts(text_uses(calibration.source, evaluation.sources), settings, note, any_path=True)
 
     # Read when torch is loaded. A thread that spins at a barrier takes the core from the one it waits for, which makes a busy
     # machine many times slower; the service's runner is told the same.

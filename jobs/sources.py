@@ -1,7 +1,7 @@
 """What a user may name as a model or a text, parsed and refused before anything is opened. No network, no torch.
 
 model:  demo:NAME | OWNER/NAME[@REVISION] | /absolute/path
-text:   sotu | hf:OWNER/NAME[/CONFIG][:SPLIT] | /absolute/path.txt, .jsonl or .safetensors
+text:   sotu | wikitext2 | c4 | ptb | hf:OWNER/NAME[/CONFIG][:SPLIT] | /absolute/path.txt, .raw, .jsonl or .safetensors
 """
 
 import re
@@ -12,11 +12,12 @@ from pathlib import Path
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not marked so
 
+from compression.corpora import CORPORA
 from jobs.demo import DEMOS
 from jobs.errors import SourceError
 
 PACKAGED_TEXT = "sotu"
-TEXT_SUFFIXES = (".txt", ".jsonl", ".safetensors")
+TEXT_SUFFIXES = (".txt", ".raw", ".jsonl", ".safetensors")
 DEFAULT_SPLIT = "train"
 
 _REVISION = re.compile(r"\w[\w.+/-]{0,254}", re.ASCII)
@@ -45,10 +46,22 @@ class PackagedText:
 
 
 @dataclass(frozen=True)
+class CorpusText:
+    """A benchmark of the field, by name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class HubText:
     dataset: str
     config: str | None
     split: str
+
+    @property
+    def stem(self) -> str:
+        """What its file in the cache is called, without the commit."""
+        return "--".join(filter(None, [*self.dataset.split("/"), self.config, self.split]))
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,7 @@ def parse_model_source(text: str) -> DemoModel | HubModel | LocalModel:
     return HubModel(_repo_id(text, repo_id, _MODEL_FORMS), revision or None)
 
 
-def parse_text_source(text: str) -> PackagedText | HubText | LocalText:
+def parse_text_source(text: str) -> PackagedText | CorpusText | HubText | LocalText:
     """Read a source of calibration or evaluation text.
 
     Raises: SourceError: it is none of the forms above.
@@ -83,6 +96,8 @@ def parse_text_source(text: str) -> PackagedText | HubText | LocalText:
     _check_text(text)
     if text == PACKAGED_TEXT:
         return PackagedText(text)
+    if text in CORPORA:
+        return CorpusText(text)
     if text.startswith("/"):
         return LocalText(_text_path(text))
     scheme, colon, name = text.partition(":")
@@ -113,7 +128,7 @@ def resolve_local(path: Path, roots: tuple[Path, ...] | None) -> Path:
 
 
 _MODEL_FORMS = "a model is demo:NAME, OWNER/NAME[@REVISION] on the hub, or an absolute path"
-_TEXT_FORMS = f"a text is {PACKAGED_TEXT}, hf:OWNER/NAME[/CONFIG][:SPLIT], or an absolute path"
+_TEXT_FORMS = f"a text is {PACKAGED_TEXT}, {', '.join(CORPORA)}, hf:OWNER/NAME[/CONFIG][:SPLIT], or an absolute path"
 
 
 def _check_text(text: str) -> None:

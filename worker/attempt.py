@@ -138,10 +138,10 @@ class Attempt:
         self._record(StageStarted(stage="fetching"))
         model = self._interruptible(partial(fetch_model, request.model, self._settings, self._note))
         texts: dict[str, Path] = {}
-        for source in request.text_sources:
-            text = self._interruptible(partial(fetch_text, source, self._settings, self._note))
+        for use in request.text_uses:  # one by one, so that a lost lease ends it between two
+            text = self._interruptible(partial(fetch_text, use.source, self._settings, self._note, role=use.role))
             if text is not None:
-                texts[source] = text
+                texts[use.key] = text
         return RunSpec(
             model_path=model.path,
             model_name=model.name,

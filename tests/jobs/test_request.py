@@ -10,7 +10,7 @@ SHORT = {"model": "demo:smollm2-135m", "recipe": {"sparsity": 0.5}}
 
 def test_everything_but_model_and_recipe_has_a_default() -> None:
     request = JobRequest.model_validate(SHORT)
-    assert (request.calibration.nsamples, request.calibration.source, request.evaluation.windows) == (128, "sotu", 20)
+    assert (request.calibration.nsamples, request.calibration.source, request.evaluation.windows) == (128, "sotu", None)
     assert check_request(request).options.method == "sparsegpt"
 
 
@@ -57,4 +57,10 @@ def test_a_source_outside_the_grammar_is_refused(fields: dict[str, object]) -> N
 
 def test_each_text_is_named_once() -> None:
     request = JobRequest.model_validate({**SHORT, "evaluation": {"sources": ["sotu", "hf:a/b", "sotu"]}})
-    assert request.text_sources == ("sotu", "hf:a/b")
+    assert [use.key for use in request.text_uses] == ["sotu", "hf:a/b"]
+
+
+def test_a_benchmark_has_other_rows_for_each_role() -> None:
+    request = JobRequest.model_validate({**SHORT, "calibration": {"source": "c4"}, "evaluation": {"sources": ["c4", "ptb"]}})
+    check_request(request)
+    assert [use.key for use in request.text_uses] == ["c4:calibration", "c4:evaluation", "ptb:evaluation"]

