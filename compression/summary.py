@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compression.errors import VerificationError
-from compression.evaluation import WindowScore, summarise
+from compression.evaluation import WindowScore
 from compression.plan import Plan
 from compression.preparation import Job
 from compression.report import Coverage, EvaluationResult, LayerResult, Sizes
+from compression.statistics import summarise, worst_tokens
 
 DENSE_NOTE = (
     "The dense format keeps the source's dtype and layout: zeros are stored as zeros and quantised weights de-quantised, "
@@ -18,8 +19,11 @@ DENSE_NOTE = (
 
 def results(job: Job, scores: Sequence[WindowScore]) -> tuple[EvaluationResult, ...]:
     """One result for each text; the pass scored the windows of all texts in a row."""
-    left = iter(scores)
-    return tuple(summarise(w.describe(), [next(left) for _ in range(len(w.ids_WL))]) for w in job.evaluation)
+    left, found = iter(scores), []
+    for windows in job.evaluation:
+        own = [next(left) for _ in range(len(windows.ids_WL))]
+        found.append(summarise(windows.describe(), own, worst_tokens(own, windows.ids_WL, job.tokenizer)))
+    return tuple(found)
 
 
 def coverage(plan: Plan, layers: Sequence[LayerResult]) -> tuple[Coverage, ...]:

@@ -1,19 +1,24 @@
-"""Scores of windows against plain torch on full logits, and their summary against numpy."""
+"""Scores of windows against plain torch on full logits."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from compression.evaluation import CHUNK_LOGITS, WindowScore, score_window, summarise
-from compression.report import TextSet
+from compression.errors import NumericalError
+from compression.evaluation import (
+    CHUNK_LOGITS,
+    WORST_IN_WINDOW,
+    WindowScore,
+    compare_window,
+    loss_of_window,
+    score_window,
+)
 from tests.compression.problems import seeded
 
 LENGTH, WIDTH, VOCABULARY = 40, 12, 30
-TEXT = TextSet(source="text", windows=3, seqlen=LENGTH, tokens=3 * LENGTH, digest="0")
 
 
 def window(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -101,50 +106,64 @@ def test_half_precision_logits_are_scored_in_float32() -> None:
     assert half.dense == pytest.approx(float(functional.cross_entropy(P, ids[1:])), rel=1e-5)
 
 
-SCORES = [WindowScore(3.0, 3.2, 0.10, 0.8), WindowScore(3.5, 3.6, 0.20, 0.9), WindowScore(2.5, 2.9, 0.15, 0.7)]
+def test_each_token_is_scored_as_plain_torch_scores_it() -> None:
+    ids, dense, compressed, head = window()
+    P, Q = ((hidden[0, :-1].double() @ head.double().T).log_softmax(-1) for hidden in (dense, compressed))
+    kl_N = (P.exp() * (P - Q)).sum(-1)
+    places = torch.arange(LENGTH - 1)
+    losses_N, compressed_N = -P[places, ids[1:]], -Q[places, ids[1:]]
+    worst = sorted(range(LENGTH - 1), key=lambda n: float(losses_N[n] - compressed_N[n]))[:WORST_IN_WINDOW]
+    for size in (LENGTH, 7):
+        found = score(ids, dense, compressed, head, chunk=size)
+        torch.testing.assert_close(found.kl_N.double(), kl_N, rtol=1e-5, atol=1e-6)
+        assert found.kl_N.dtype == torch.float32
+        assert [token.position for token in found.worst] == [n + 1 for n in worst]
+        for token, n in zip(found.worst, worst, strict=True):
+            assert (token.dense, token.compressed, token.kl) == pytest.approx(
+                (float(losses_N[n]), float(compressed_N[n]), float(kl_N[n])), rel=1e-4
+            )
+            assert (token.dense_choice, token.compressed_choice) == (int(P[n].argmax()), int(Q[n].argmax()))
 
 
-def test_summary_is_the_mean_over_windows_with_standard_errors() -> None:
-    found = summarise(TEXT, SCORES)
-    dense, compressed = np.array([s.dense for s in SCORES]), np.array([s.compressed for s in SCORES])
-
-    def error(values: np.ndarray) -> float:
-        return float(values.std(ddof=1) / math.sqrt(len(values)))
-
-    assert found.text == TEXT
-    assert found.dense.value == pytest.approx(math.exp(dense.mean()))
-    assert found.dense.standard_error == pytest.approx(math.exp(dense.mean()) * error(dense))
-    assert found.compressed.value == pytest.approx(math.exp(compressed.mean()))
-    assert found.compressed.standard_error == pytest.approx(math.exp(compressed.mean()) * error(compressed))
-    assert found.log_ratio == pytest.approx((compressed - dense).mean())
-    assert found.log_ratio_standard_error == pytest.approx(error(compressed - dense))
-    assert found.ratio == pytest.approx(found.compressed.value / found.dense.value)
-    assert found.kl == pytest.approx(0.15)
-    assert found.kl_standard_error == pytest.approx(error(np.array([0.10, 0.20, 0.15])))
-    assert found.top1_agreement == pytest.approx(0.8)
-    assert found.top1_agreement_standard_error == pytest.approx(error(np.array([0.8, 0.9, 0.7])))
+def test_models_may_have_heads_of_their_own() -> None:
+    ids, dense, compressed, head = window()
+    other = 2 * head
+    found = compare_window(
+        ids,
+        lambda first, last: dense[0, first:last] @ head.T,
+        lambda first, last: compressed[0, first:last] @ other.T,
+        VOCABULARY,
+    )
+    assert found.dense == score(ids, dense, compressed, head).dense
+    assert found.compressed == score(ids, dense, compressed, other).compressed
 
 
-def test_error_of_the_ratio_is_that_of_paired_windows() -> None:
-    constant = [WindowScore(dense, dense + 0.25, 0.0, 1.0) for dense in (1.0, 4.0, 2.0, 3.0)]
-    found = summarise(TEXT, constant)
-    assert found.log_ratio == 0.25
-    assert found.log_ratio_standard_error == 0
-    assert found.dense.standard_error is not None and found.dense.standard_error > 1
+@pytest.mark.parametrize("chunk", [LENGTH, 5])
+def test_model_alone_has_the_loss_that_it_has_in_company(chunk: int) -> None:
+    ids, dense, compressed, head = window()
+    alone = loss_of_window(ids, lambda first, last: dense[0, first:last] @ head.T, CHUNK_LOGITS // chunk)
+    assert alone == score(ids, dense, compressed, head, chunk=chunk).dense
 
 
-def test_single_window_has_no_standard_error() -> None:
-    found = summarise(TEXT, SCORES[:1])
-    assert found.dense.value == pytest.approx(math.exp(3.0))
-    assert found.dense.standard_error is None
-    assert found.compressed.standard_error is None
-    assert found.log_ratio_standard_error is None
-    assert found.kl_standard_error is None
-    assert found.top1_agreement_standard_error is None
+def test_token_that_both_rule_out_adds_nothing() -> None:
+    ids, dense, compressed, head = window()
+    ids = ids.clamp(max=VOCABULARY - 2)
+    padding = torch.zeros(VOCABULARY)
+    padding[-1] = -torch.inf
+    with_padding, without = (
+        score_window(ids, dense, compressed, head_of, VOCABULARY)
+        for head_of in (lambda hidden: hidden @ head.T + padding, lambda hidden: hidden @ head[:-1].T)
+    )
+    assert with_padding.kl == pytest.approx(without.kl, rel=1e-6)
+    assert with_padding.dense == pytest.approx(without.dense, rel=1e-6)
 
 
-def test_ruined_model_gives_a_huge_figure_and_no_overflow() -> None:
-    found = summarise(TEXT, [WindowScore(3.0, 1e6, 1e6, 0.0)])
-    assert 1e300 < found.compressed.value < math.inf
-    assert 1e300 < found.ratio < math.inf
-    assert found.log_ratio == pytest.approx(1e6 - 3)
+@pytest.mark.parametrize("ruined", ["dense", "compressed"])
+def test_predictions_that_are_no_numbers_are_refused(ruined: str) -> None:
+    ids, dense, compressed, head = window()
+    (dense if ruined == "dense" else compressed)[0, 3, 0] = torch.nan
+    with pytest.raises(NumericalError, match=f"the {ruined} model's predictions"):
+        score(ids, dense, compressed, head)
+    if ruined == "dense":
+        with pytest.raises(NumericalError, match="the evaluated model's predictions"):
+            loss_of_window(ids, lambda first, last: dense[0, first:last] @ head.T, VOCABULARY)
