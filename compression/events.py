@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from compression.report import LayerResult
 
-Stage = Literal["fetching", "compressing", "exporting", "verifying", "publishing"]
+Stage = Literal["fetching", "compressing", "evaluating", "exporting", "verifying", "publishing"]
 Activity = Literal["loading", "calibrating", "solving", "evaluating"]
 
 
@@ -38,7 +38,7 @@ class BlockFinished(_Event):
     type: Literal["block"] = "block"
     block: int = Field(description="Counted from 1.")
     blocks: int
-    fraction: float = Field(description="Of the stage `compressing`, 0 to 1.")
+    fraction: float = Field(description="Of the stage `compressing` or `evaluating`, 0 to 1.")
     eta_s: float | None
     mean_relative_error: float | None = Field(description="Of this block's matrices.")
     host_memory_bytes: int

@@ -43,7 +43,7 @@ class PassResult:
 
 
 @dataclass
-class _Lane:
+class Lane:
     """One stream of windows and what the model passes to each block with them."""
 
     stream: Stream
@@ -65,10 +65,23 @@ class _Lane:
 
 @dataclass(frozen=True)
 class _Lanes:
-    calibration: _Lane
-    dense: _Lane  # evaluation windows through the dense model
-    compressed: _Lane  # the same through the compressed one
-    probe: _Lane  # short windows through the compressed model, in float32
+    calibration: Lane
+    dense: Lane  # evaluation windows through the dense model
+    compressed: Lane  # the same through the compressed one
+    probe: Lane  # short windows through the compressed model, in float32
+
+
+def enter(model: StreamedModel, ids_WL: Tensor, spill_folder: Path) -> Lane:
+    """Embed all windows: the stream as it stands before block 0."""
+    windows, seqlen = ids_WL.shape
+    if windows == 0:
+        return Lane(Stream(0, seqlen, 1, model.compute_dtype, spill_folder), [])
+    hidden, calls = model.enter(ids_WL[:1])
+    stream = Stream(windows, seqlen, hidden.shape[-1], model.compute_dtype, spill_folder)
+    stream[0] = hidden
+    for window in range(1, windows):
+        stream[window] = model.enter(ids_WL[window : window + 1])[0]
+    return Lane(stream, calls)
 
 
 class LayerwisePass:
@@ -124,16 +137,8 @@ class LayerwisePass:
             result.probe = Probe(self._probe_WL, torch.stack(probed).float().cpu())
         return result
 
-    def _lane(self, ids_WL: Tensor) -> _Lane:
-        windows, seqlen = ids_WL.shape
-        if windows == 0:
-            return _Lane(Stream(0, seqlen, 1, self.model.compute_dtype, self._spill_folder), [])
-        hidden, calls = self.model.enter(ids_WL[:1])
-        stream = Stream(windows, seqlen, hidden.shape[-1], self.model.compute_dtype, self._spill_folder)
-        stream[0] = hidden
-        for window in range(1, windows):
-            stream[window] = self.model.enter(ids_WL[window : window + 1])[0]
-        return _Lane(stream, calls)
+    def _lane(self, ids_WL: Tensor) -> Lane:
+        return enter(self.model, ids_WL, self._spill_folder)
 
     @property
     def _spill_folder(self) -> Path:
@@ -170,7 +175,7 @@ class LayerwisePass:
         result.layers.extend(results)
         self._end_block(index, results, time.perf_counter() - begin, is_replayed=found is not None)
 
-    def _solve(self, index: int, block: nn.Module, layers: tuple[PlannedLayer, ...], calibration: _Lane) -> list[LayerResult]:
+    def _solve(self, index: int, block: nn.Module, layers: tuple[PlannedLayer, ...], calibration: Lane) -> list[LayerResult]:
         solutions: dict[str, LayerSolution] = {}
         results: list[LayerResult] = []
         for group in stages(layers, self.plan.recipe.true_sequential):

@@ -72,12 +72,15 @@ def window_length(field: str, seqlen: int | None, architecture: Architecture) ->
 
     Raises: InvalidOptions: beyond the model's positions.
     """
+    return length_within(field, seqlen, architecture.max_positions)
+
+
+def length_within(field: str, seqlen: int | None, positions: int) -> int:
+    """The same for a model of which no more than its longest window is known."""
     if seqlen is None:
-        return min(DEFAULT_SEQLEN, architecture.max_positions)
-    if seqlen > architecture.max_positions:
-        raise InvalidOptions(
-            field, f"{seqlen} exceeds the model's {architecture.max_positions} positions", f"<= {architecture.max_positions}"
-        )
+        return min(DEFAULT_SEQLEN, positions)
+    if seqlen > positions:
+        raise InvalidOptions(field, f"{seqlen} exceeds the model's {positions} positions", f"<= {positions}")
     return seqlen
 
 

@@ -79,10 +79,10 @@ def prepare(
     planned = plan(resolved, checkpoint.architecture)
     calibration_seqlen = window_length("calibration.seqlen", calibration.seqlen, checkpoint.architecture)
     evaluation_seqlen = window_length("evaluation.seqlen", evaluation.seqlen, checkpoint.architecture)
-    tokenizer = _tokenizer(folder)
+    tokenizer = read_tokenizer(folder)
     reader = TextReader(tokenizer, checkpoint.architecture.vocab_size, texts)
     return Job(
-        info=_describe(source, checkpoint, (*source.notes, *notes)),
+        info=describe_model(source, checkpoint, (*source.notes, *notes)),
         checkpoint=checkpoint,
         plan=planned,
         tokenizer=tokenizer,
@@ -92,7 +92,7 @@ def prepare(
     )
 
 
-def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -100,7 +100,7 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _describe(source: ModelSource, checkpoint: Checkpoint, notes: tuple[str, ...]) -> ModelInfo:
+def describe_model(source: ModelSource, checkpoint: Checkpoint, notes: tuple[str, ...]) -> ModelInfo:
     return ModelInfo(
         source=source.name,
         revision=source.revision,

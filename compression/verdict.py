@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from compression.errors import InvalidOptions
 from compression.protocol import Acceptance
 from compression.report import Check, EvaluationResult, Perplexity, Verdict
 
@@ -53,6 +54,20 @@ def judge(acceptance: Acceptance, texts: Sequence[Measured]) -> Verdict | None:
     if not checks:
         return None
     return Verdict(outcome="accepted" if all(check.passed for check in checks) else "regressed", checks=checks)
+
+
+def check_acceptance(acceptance: Acceptance, *, has_reference: bool) -> None:
+    """Refuse a limit that was asked for and could never be checked.
+
+    Raises: InvalidOptions: a comparison without a reference.
+    """
+    if has_reference:
+        return
+    for name in sorted(acceptance.model_fields_set - {"max_perplexity"}):
+        if getattr(acceptance, name) is not None:
+            raise InvalidOptions(
+                f"acceptance.{name}", "there is no reference to compare with", "name a reference, or limit max_perplexity"
+            )
 
 
 def limit_of(acceptance: Acceptance, name: FigureName) -> tuple[float | None, bool]:

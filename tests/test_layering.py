@@ -39,7 +39,7 @@ FORBIDDEN: dict[str, frozenset[str]] = {
 TORCH_FREE = (
     "compression", "compression.errors", "compression.options", "compression.recipe", "compression.protocol",
     "compression.plan", "compression.report", "compression.events", "compression.families", "compression.models.source",
-    "compression.corpora", "compression.verdict",
+    "compression.corpora", "compression.verdict", "compression.evaluation_report",
 )  # fmt: skip
 
 # Each process reads it once, at its entry; settings are passed down.

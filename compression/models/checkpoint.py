@@ -28,7 +28,7 @@ class Checkpoint:
         if not folder.is_dir():
             raise UnsupportedModel(f"{folder} is not a folder")
         self.folder = folder
-        self.config: dict[str, Any] = _read_json(folder / "config.json")
+        self.config: dict[str, Any] = read_json(folder / "config.json")
         self.architecture: Architecture = read_architecture(self.config)
         self.tensors: Mapping[str, TensorInfo] = read_folder(folder)
 
@@ -77,14 +77,20 @@ class Checkpoint:
 
     def digest(self) -> str:
         """SHA-256 over config.json and the weight files, in name order."""
-        whole = hashlib.sha256()
-        for path in [self.folder / "config.json", *sorted({info.file for info in self.tensors.values()})]:
-            with path.open("rb") as stream:
-                whole.update(f"{path.name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-        return whole.hexdigest()
+        return digest(self.folder, {info.file for info in self.tensors.values()})
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def digest(folder: Path, files: Iterable[Path]) -> str:
+    """SHA-256 over config.json and the weight files, in name order."""
+    whole = hashlib.sha256()
+    for path in [folder / "config.json", *sorted(files)]:
+        with path.open("rb") as stream:
+            whole.update(f"{path.name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return whole.hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A model's config. Raises: UnsupportedModel: it is not there, or holds no object."""
     try:
         data = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:

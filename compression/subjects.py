@@ -1,0 +1,124 @@
+"""A model under evaluation: dense ones stream block by block, so that large ones work; all others are loaded whole."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from compression.errors import UnsupportedModel
+from compression.evaluation import Logits
+from compression.families import known_model_types
+from compression.models.activations import Stream
+from compression.models.checkpoint import Checkpoint, digest, read_json
+from compression.models.gguf_source import dequantize_once
+from compression.models.source import ModelSource
+from compression.models.streamed import StreamedModel
+from compression.models.whole import WholeModel
+from compression.pipeline import enter
+from compression.preparation import describe_model
+from compression.report import ModelInfo
+
+OnBlock = Callable[[], None]
+
+
+class Subject(Protocol):
+    """Attributes: blocks: how often `run` calls back. positions: the longest window it takes, in tokens."""
+
+    folder: Path
+    info: ModelInfo
+    blocks: int
+    positions: int
+    vocab_size: int
+
+    def run(self, ids_WL: Tensor, scratch: Path, device: torch.device, dtype: torch.dtype, on_block: OnBlock) -> None:
+        """Have the model ready to give the logits of these windows."""
+
+    def logits(self, window: int) -> Logits:
+        """Of one of them."""
+
+
+def open_subject(source: ModelSource, cache: Path) -> Subject:
+    """Read all that can be known of a model without its weights.
+
+    Args: cache: where a .gguf file is de-quantised to.
+    Raises: UnsupportedModel.
+    """
+    folder, notes = dequantize_once(source.path, cache) if source.path.suffix == ".gguf" else (source.path, ())
+    if not folder.is_dir():
+        raise UnsupportedModel(f"{folder} is no folder and no .gguf file")
+    config = read_json(folder / "config.json")
+    if config.get("quantization_config") is None and config.get("model_type") in known_model_types():
+        return StreamedSubject(source, folder, notes)
+    return WholeSubject(source, folder, config)
+
+
+class StreamedSubject:
+    """A dense checkpoint of a known family."""
+
+    def __init__(self, source: ModelSource, folder: Path, notes: tuple[str, ...]) -> None:
+        self._checkpoint = Checkpoint(folder)
+        architecture = self._checkpoint.architecture
+        self.folder = folder
+        self.info = describe_model(source, self._checkpoint, (*source.notes, *notes))
+        self.blocks, self.positions, self.vocab_size = architecture.blocks, architecture.max_positions, architecture.vocab_size
+
+    @torch.inference_mode()
+    def run(self, ids_WL: Tensor, scratch: Path, device: torch.device, dtype: torch.dtype, on_block: OnBlock) -> None:
+        self._model = StreamedModel(self._checkpoint, device, dtype)
+        lane = enter(self._model, ids_WL, scratch)
+        for index in range(self.blocks):
+            block = self._model.load_block(index)
+            try:
+                lane.advance(self._model, block, index, dtype)
+            finally:
+                self._model.free_block(index)
+            on_block()
+        self._stream: Stream = lane.stream
+
+    def logits(self, window: int) -> Logits:
+        hidden_1LD = self._stream[window]
+        return lambda first, last: self._model.logits(hidden_1LD[:, first:last])[0]
+
+
+class WholeSubject:
+    """Whatever else transformers opens as a causal language model. One window's logits exist at a time."""
+
+    def __init__(self, source: ModelSource, folder: Path, config: dict[str, Any]) -> None:
+        if config.get("auto_map"):
+            raise UnsupportedModel("config.json asks for remote code (auto_map); code from a checkpoint is never run")
+        class_name = str((config.get("architectures") or [""])[0])
+        if not class_name.endswith(("ForCausalLM", "LMHeadModel")):
+            raise UnsupportedModel(f"{class_name or 'a model without a class name'} is not a causal language model")
+        self._model = WholeModel(folder)
+        read = self._model.config
+        self.folder, self.blocks = folder, 1
+        self.positions = int(getattr(read, "max_position_embeddings", None) or 2**24)
+        self.vocab_size = int(read.vocab_size)
+        self.info = _describe(source, config, class_name, self._model)
+
+    def run(self, ids_WL: Tensor, scratch: Path, device: torch.device, dtype: torch.dtype, on_block: OnBlock) -> None:
+        self._ids_WL = ids_WL
+        self._model.load(device, dtype)
+        on_block()
+
+    def logits(self, window: int) -> Logits:
+        logits_LV = self._model.logits(self._ids_WL[window])
+        return lambda first, last: logits_LV[first:last]
+
+
+def _describe(source: ModelSource, config: dict[str, Any], class_name: str, model: WholeModel) -> ModelInfo:
+    packing = config.get("quantization_config") or {}
+    packed = (f"packed: {packing.get('quant_method', 'unknown format')}; parameters are stored numbers",) if packing else ()
+    return ModelInfo(
+        source=source.name,
+        revision=source.revision,
+        family=str(config.get("model_type")),
+        architecture=class_name,
+        blocks=int(getattr(model.config, "num_hidden_layers", 0)),
+        parameters=model.stored_numbers,
+        dtype=str(config.get("dtype") or config.get("torch_dtype") or "unknown"),
+        digest=digest(model.folder, {info.file for info in model.tensors.values()}),
+        notes=(*source.notes, *packed, "loaded whole, through transformers"),
+    )
