@@ -61,4 +61,4 @@ def check_request(request: JobRequest) -> ResolvedRecipe:
     parse_model_source(request.model)
     for use in request.text_uses:
         parse_text_source(use.source)
-    return resolve(request.recipe)
+    return resolve(request.recipe, request.output.format)

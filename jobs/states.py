@@ -1,6 +1,10 @@
 """The life of a job: its states and the one table of allowed changes."""
 
 from enum import StrEnum
+from typing import Literal
+
+Task = Literal["compress", "evaluate", "export"]
+"""What a job does. Every kind goes through the same queue, worker and states."""
 
 
 class State(StrEnum):

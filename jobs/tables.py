@@ -1,4 +1,4 @@
-"""The database: jobs, the outbox of rings, each job's events, and its artifacts."""
+"""The database: jobs, the outbox of rings, each job's events, its artifacts and the solutions that it keeps."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -7,7 +7,7 @@ from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Enum, ForeignKey, In
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from jobs.states import State
+from jobs.states import State, Task
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -49,6 +49,10 @@ class Job(Base):
     )
 
     id: Mapped[str] = mapped_column(String(26), primary_key=True)  # a ULID
+    task: Mapped[Task] = mapped_column(String(16), default="compress", server_default="compress")
+    parent_id: Mapped[str | None] = mapped_column(  # of an export: the job whose solutions it writes
+        ForeignKey("jobs.id", name="fk_jobs_parent_id", ondelete="SET NULL"), index=True
+    )
     state: Mapped[State]
     priority: Mapped[int] = mapped_column(default=0)  # higher is served first
     model: Mapped[str] = mapped_column(Text)
@@ -69,6 +73,8 @@ class Job(Base):
     blocks: Mapped[int | None]
     fraction: Mapped[float | None]
     eta_s: Mapped[float | None]
+    forecast: Mapped[dict[str, Any] | None]  # bytes of weights foretold at submit; a `Forecast`
+    solution_bytes: Mapped[int | None] = mapped_column(BigInteger)  # kept for exports; None once they are gone
     error: Mapped[dict[str, Any] | None]
     last_seq: Mapped[int] = mapped_column(default=0)  # number of the newest event
 
@@ -105,6 +111,18 @@ class Artifact(Base):
     """A file that a job gave, by name; its bytes lie in the artifact store under their SHA-256."""
 
     __tablename__ = "artifacts"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
+
+
+class Solution(Base):
+    """A file that a finished job keeps for later exports; like an artifact, but no part of what a user downloads."""
+
+    __tablename__ = "solutions"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(255), primary_key=True)
