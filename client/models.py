@@ -55,7 +55,9 @@ class JobError(_Answer):
 
 class Job(_Answer):
     id: str
+    task: str = "compress"
     state: str
+    verdict: str | None = None
     stage: str | None = None
     activity: str | None = None
     progress: Progress | None = None
@@ -66,7 +68,7 @@ class Job(_Answer):
     finished_at: datetime | None = None
     updated_at: datetime | None = None
     request: dict[str, Any]
-    recipe: dict[str, Any]
+    recipe: dict[str, Any] | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     error: JobError | None = None
     links: dict[str, str] = Field(default_factory=dict)

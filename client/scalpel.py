@@ -49,8 +49,14 @@ class Scalpel:
         self._http.close()
 
     def submit(self, model: str, recipe: Mapping[str, Any], **parts: Any) -> Job:
-        """Ask for a compression. `parts` are the request's other fields: calibration, evaluation, output, labels."""
+        """Ask for a compression. `parts` are the request's other fields: calibration, evaluation, acceptance, output,
+        labels."""
         return self._call(Job, "POST", "/v1/jobs", json={"model": model, "recipe": dict(recipe), **parts})
+
+    def evaluate(self, model: str, reference: str | None = None, **parts: Any) -> Job:
+        """Ask for an evaluation, where there is a reference against it. `parts`: evaluation, acceptance, labels."""
+        compared_to = {} if reference is None else {"reference": reference}
+        return self._call(Job, "POST", "/v1/jobs", json={"task": "evaluate", "model": model, **compared_to, **parts})
 
     def job(self, job_id: str) -> Job:
         return self._call(Job, "GET", _job_path(job_id))

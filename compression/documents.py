@@ -54,7 +54,9 @@ def drawn_windows(
 
     Raises: CalibrationError: no document is long enough.
     """
-    draw, windows, short = random.Random(seed), [], set[int]()  # noqa: S311  not a secret, and the papers' generator
+    draw = random.Random(seed)  # noqa: S311  not a secret, and the papers' generator
+    windows: list[Tensor] = []
+    short: set[int] = set()
     with refusals(source), path.open("rb") as file:
         offsets = _offsets(file)
         misses = 0

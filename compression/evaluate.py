@@ -22,7 +22,7 @@ from compression.manifest import REPORT_FILE
 from compression.memory import MemoryMeter
 from compression.models.source import ModelSource
 from compression.plan import length_within
-from compression.preparation import read_tokenizer
+from compression.preparation import load_tokenizer
 from compression.protocol import Acceptance, Evaluation
 from compression.report import EvaluationResult, Verdict
 from compression.statistics import perplexity, summarise, worst_tokens
@@ -136,7 +136,7 @@ def _windows(
 
 
 def _read(subject: Subject, evaluation: Evaluation, seqlen: int, texts: Mapping[str, Path]) -> tuple[Windows, ...]:
-    reader = TextReader(read_tokenizer(subject.folder), subject.vocab_size, texts)
+    reader = TextReader(load_tokenizer(subject.folder), subject.vocab_size, texts)
     return tuple(reader.evaluation(source, evaluation.windows, seqlen) for source in evaluation.sources)
 
 
@@ -191,7 +191,7 @@ class _Run:
             compare_window(ids_L, reference.logits(first + w), self.model.logits(first + w), self.model.vocab_size)
             for w, ids_L in enumerate(text.ids_WL)
         ]
-        worst = worst_tokens(scores, text.ids_WL, read_tokenizer(self.model.folder))
+        worst = worst_tokens(scores, text.ids_WL, load_tokenizer(self.model.folder))
         return summarise(text.describe(), scores, worst)
 
     def _finish_block(self) -> None:

@@ -80,14 +80,23 @@ def compare_window(ids_L: Tensor, dense: Logits, compressed: Logits, vocab_size:
         _require_finite(name, values_N)
     increase_N = compressed_N - losses_N
     worst = increase_N.argsort(descending=True, stable=True)[:WORST_IN_WINDOW]
-    columns = (losses_N, compressed_N, kl_N, choices_N, compressed_choices_N)
     return WindowScore(
         dense=_mean(losses_N),
         compressed=_mean(compressed_N),
         kl=_mean(kl_N),
         agreement=_mean(choices_N == compressed_choices_N),
         kl_N=kl_N.float(),
-        worst=tuple(TokenChange(n + 1, *(column[n].item() for column in columns)) for n in worst.tolist()),
+        worst=tuple(
+            TokenChange(
+                position=n + 1,
+                dense=float(losses_N[n]),
+                compressed=float(compressed_N[n]),
+                kl=float(kl_N[n]),
+                dense_choice=int(choices_N[n]),
+                compressed_choice=int(compressed_choices_N[n]),
+            )
+            for n in worst.tolist()
+        ),
     )
 
 

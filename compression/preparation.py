@@ -79,7 +79,7 @@ def prepare(
     planned = plan(resolved, checkpoint.architecture)
     calibration_seqlen = window_length("calibration.seqlen", calibration.seqlen, checkpoint.architecture)
     evaluation_seqlen = window_length("evaluation.seqlen", evaluation.seqlen, checkpoint.architecture)
-    tokenizer = read_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
     reader = TextReader(tokenizer, checkpoint.architecture.vocab_size, texts)
     return Job(
         info=describe_model(source, checkpoint, (*source.notes, *notes)),
@@ -92,7 +92,7 @@ def prepare(
     )
 
 
-def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:

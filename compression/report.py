@@ -131,10 +131,13 @@ class Check(_Section):
     passed: bool
 
 
+Outcome = Literal["accepted", "regressed"]
+
+
 class Verdict(_Section):
     """Whether the result is accepted: every check of every text must pass."""
 
-    outcome: Literal["accepted", "regressed"]
+    outcome: Outcome
     checks: tuple[Check, ...]
 
 

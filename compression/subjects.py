@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from compression.errors import UnsupportedModel
+from compression.evaluable import causal_class
 from compression.evaluation import Logits
 from compression.families import known_model_types
 from compression.models.activations import Stream
@@ -86,11 +87,7 @@ class WholeSubject:
     """Whatever else transformers opens as a causal language model. One window's logits exist at a time."""
 
     def __init__(self, source: ModelSource, folder: Path, config: dict[str, Any]) -> None:
-        if config.get("auto_map"):
-            raise UnsupportedModel("config.json asks for remote code (auto_map); code from a checkpoint is never run")
-        class_name = str((config.get("architectures") or [""])[0])
-        if not class_name.endswith(("ForCausalLM", "LMHeadModel")):
-            raise UnsupportedModel(f"{class_name or 'a model without a class name'} is not a causal language model")
+        class_name = causal_class(config)
         self._model = WholeModel(folder)
         read = self._model.config
         self.folder, self.blocks = folder, 1

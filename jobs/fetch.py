@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from compression.corpora import Role, TextUse
+from compression.families import read_architecture
 from compression.models.source import ModelSource
 from jobs.demo import fetch_demo
 from jobs.errors import SourceError
 from jobs.fetch_errors import RetryableFetchError
 from jobs.hub_corpora import fetch_corpus
-from jobs.hub_models import fetch_hub_model
+from jobs.hub_models import ConfigCheck, fetch_hub_model
 from jobs.hub_texts import fetch_hub_text
 from jobs.settings import Settings
 from jobs.sources import (
@@ -37,11 +38,19 @@ def ignore_notes(_: str) -> None:
     """The callback of a caller who does not want to know."""
 
 
-def fetch_model(source: str, settings: Settings, on_note: OnNote = ignore_notes, *, any_path: bool = False) -> FetchedModel:
+def fetch_model(
+    source: str,
+    settings: Settings,
+    on_note: OnNote = ignore_notes,
+    *,
+    any_path: bool = False,
+    check: ConfigCheck = read_architecture,
+) -> FetchedModel:
     """Have a model's files on this machine, in full.
 
     Args:
         on_note: told what is being fetched; may raise to stop before the next file.
+        check: refuses a hub model by its config.json, before its weights come; the default takes what can be compressed.
         any_path: open local paths outside the settings' model roots too; for a caller who is the machine's own user.
     Raises:
         SourceError: the source is malformed, missing, out of bounds, or access to it is refused.
@@ -52,7 +61,7 @@ def fetch_model(source: str, settings: Settings, on_note: OnNote = ignore_notes,
         case DemoModel(name):
             return fetch_demo(name, settings.cache_dir, on_note)
         case HubModel() as model:
-            return fetch_hub_model(source, model, settings, on_note)
+            return fetch_hub_model(source, model, settings, on_note, check)
         case LocalModel(path):
             return _local_model(source, resolve_local(path, None if any_path else settings.model_roots))
 

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.hf_api import ModelInfo
@@ -23,10 +24,17 @@ _COMPANIONS = (
     *("generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja", "chat_template.json"),
 )
+ConfigCheck = Callable[[Mapping[str, Any]], object]  # raises UnsupportedModel
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def fetch_hub_model(source: str, model: HubModel, settings: Settings, on_note: Callable[[str], None]) -> ModelSource:
+def fetch_hub_model(
+    source: str,
+    model: HubModel,
+    settings: Settings,
+    on_note: Callable[[str], None],
+    check: ConfigCheck = read_architecture,
+) -> ModelSource:
     """Have the model's files in the cache, downloading those that are not there.
 
     A full commit whose files are all there needs no network.
@@ -47,7 +55,7 @@ def fetch_hub_model(source: str, model: HubModel, settings: Settings, on_note: C
         files = files_to_fetch(sizes)
         commit = _commit(source, info)
         config = Path(_download(api, model, commit, CONFIG, cache))
-        read_architecture(_read_config(config))
+        check(_read_config(config))
         missing = [name for name in files if not (config.parent / name).exists()]
         require_space(source, sum(sizes[name] for name in missing), cache)
         for number, name in enumerate(missing, 1):

@@ -17,6 +17,7 @@ from ulid import ULID
 
 from compression.manifest import REPORT_FILE
 from compression.recipe import ResolvedRecipe
+from compression.report import Outcome
 from jobs.cursor import decode_cursor, encode_cursor
 from jobs.errors import ArtifactNotFound, IllegalTransition, JobNotFound, ReportNotReady, StaleAttempt
 from jobs.failure import ATTEMPTS_EXHAUSTED, Failure
@@ -44,15 +45,19 @@ class StoredFile:
     size_bytes: int
 
 
-def submit(session: Session, request: JobRequest, resolved: ResolvedRecipe, max_attempts: int) -> Job:
-    """Write the job, its first event and the ring that will wake a worker, to be committed together."""
+def submit(session: Session, request: JobRequest, resolved: ResolvedRecipe | None, max_attempts: int) -> Job:
+    """Write the job, its first event and the ring that will wake a worker, to be committed together.
+
+    Args: resolved: what `check_request` returned.
+    """
     now = _now()
     job = Job(
         id=str(ULID.from_datetime(now)),
         state=State.QUEUED,
+        task=request.task,
         model=request.model,
         request=request.model_dump(mode="json", exclude_unset=True),
-        recipe=resolved.model_dump(mode="json"),
+        recipe={} if resolved is None else resolved.model_dump(mode="json"),
         labels=dict(request.labels),
         attempt=0,
         max_attempts=max_attempts,
@@ -217,12 +222,16 @@ def record(session: Session, job_id: str, attempt: int, event_type: str, data: d
     session.flush()
 
 
-def succeed(session: Session, job_id: str, attempt: int, files: Sequence[StoredFile]) -> Job:
-    """The end as hoped: the artifact's rows and the final state, together. Raises: StaleAttempt."""
+def succeed(session: Session, job_id: str, attempt: int, files: Sequence[StoredFile], verdict: Outcome | None = None) -> Job:
+    """The end as hoped: the artifact's rows and the final state, together.
+
+    Args: verdict: of the report; a result that regressed is a success of the job all the same.
+    Raises: StaleAttempt.
+    """
     job = _take_running(session, job_id, attempt)
     for file in files:
         session.add(Artifact(job_id=job_id, name=file.name, sha256=file.sha256, size_bytes=file.size_bytes, created_at=_now()))
-    job.fraction = 1.0
+    job.fraction, job.verdict = 1.0, verdict
     return _move(session, job, State.SUCCEEDED)
 
 
@@ -289,6 +298,8 @@ def _move(session: Session, job: Job, to: State, failure: Failure | None = None,
         job.error = data["error"] = failure.model_dump()
     if reason is not None:
         data["reason"] = reason
+    if job.verdict is not None:
+        data["verdict"] = job.verdict
     _append(session, job, "state", data)
     session.flush()
     return job

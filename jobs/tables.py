@@ -75,6 +75,7 @@ class Job(Base):
     eta_s: Mapped[float | None]
     forecast: Mapped[dict[str, Any] | None]  # bytes of weights foretold at submit; a `Forecast`
     solution_bytes: Mapped[int | None] = mapped_column(BigInteger)  # kept for exports; None once they are gone
+    verdict: Mapped[str | None] = mapped_column(String(16))  # of the report, for lists; None: not judged
     error: Mapped[dict[str, Any] | None]
     last_seq: Mapped[int] = mapped_column(default=0)  # number of the newest event
 

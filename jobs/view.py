@@ -1,13 +1,14 @@
 """The job as it is answered to clients."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from compression.recipe import ResolvedRecipe
+from compression.report import Outcome
 from jobs.failure import Failure
-from jobs.states import State
+from jobs.states import State, Task
 from jobs.tables import Job
 
 
@@ -20,7 +21,7 @@ class Progress(_View):
 
     block: int | None = Field(description="Block at work, counted from 1.")
     blocks: int | None
-    fraction: float | None = Field(description="Of the stage `compressing`, 0 to 1.")
+    fraction: float | None = Field(description="Of the stage `compressing` or `evaluating`, 0 to 1.")
     eta_s: float | None = Field(description="Seconds until that stage ends, as far as can be told.")
 
 
@@ -38,8 +39,15 @@ class JobView(_View):
     """One job."""
 
     id: str
+    task: Task
     state: State
-    stage: str | None = Field(description="While running: fetching, compressing, exporting, verifying or publishing.")
+    verdict: Outcome | None = Field(
+        description="Of a job that has succeeded: its result is within the limits of `acceptance`, or beyond one; null where "
+        "nothing was judged. The report has the figures."
+    )
+    stage: str | None = Field(
+        description="While running: fetching, compressing, evaluating, exporting, verifying or publishing."
+    )
     activity: str | None = Field(description="While compressing: loading, calibrating, solving or evaluating.")
     progress: Progress
     attempt: int = Field(description="Counts the workers that have taken the job.")
@@ -49,7 +57,9 @@ class JobView(_View):
     finished_at: datetime | None
     updated_at: datetime
     request: dict[str, Any] = Field(description="As sent.")
-    recipe: ResolvedRecipe = Field(description="As resolved: the method chosen, the defaults filled in.")
+    recipe: ResolvedRecipe | None = Field(
+        description="As resolved: the method chosen, the defaults filled in; null for an evaluation."
+    )
     labels: dict[str, str]
     error: Failure | None
     cancel_requested: bool = Field(description="The job is running and will be cancelled in a moment.")
@@ -60,7 +70,9 @@ def job_view(job: Job) -> JobView:
     """The answer for one row."""
     return JobView(
         id=job.id,
+        task=job.task,
         state=job.state,
+        verdict=cast("Outcome | None", job.verdict),
         stage=job.stage,
         activity=job.activity,
         progress=Progress(block=job.block, blocks=job.blocks, fraction=job.fraction, eta_s=job.eta_s),
@@ -71,7 +83,7 @@ def job_view(job: Job) -> JobView:
         finished_at=job.finished_at,
         updated_at=job.updated_at,
         request=job.request,
-        recipe=ResolvedRecipe.model_validate(job.recipe),
+        recipe=ResolvedRecipe.model_validate(job.recipe) if job.recipe else None,
         labels=job.labels,
         error=None if job.error is None else Failure.model_validate(job.error),
         cancel_requested=job.cancel_requested,

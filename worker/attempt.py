@@ -7,19 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy.orm import Session
 
 from compression.errors import CompressionError
+from compression.evaluable import causal_class
 from compression.events import Event, Note, StageStarted
+from compression.families import read_architecture
 from compression.manifest import REPORT_FILE
+from compression.models.source import ModelSource
+from compression.report import Outcome
 from jobs import repository
 from jobs.artifacts import ArtifactStore
 from jobs.database import Sessions
 from jobs.errors import SourceError, StaleAttempt
 from jobs.failure import Failure, from_compression_error, from_source_error
 from jobs.fetch import RetryableFetchError, fetch_model, fetch_text
+from jobs.hub_models import ConfigCheck
 from jobs.repository import StoredFile
 from jobs.request import JobRequest
 from jobs.settings import Settings
@@ -31,7 +36,7 @@ from worker.folder import JobFolder, job_folder
 from worker.interruptible import interruptible
 from worker.lease import Interrupted, Lease, Reason
 from worker.messages import Error, Result
-from worker.spec import RunSpec
+from worker.spec import EvaluateSpec, RunSpec
 
 RUNNER_COMMAND = (sys.executable, "-m", "worker.runner")
 MAX_RETRY_DELAY_S = 300.0  # attempts that were handed back count in the exponent too
@@ -73,6 +78,7 @@ class Attempt:
     def __init__(self, host: Host, job: Job) -> None:
         self._host, self._settings = host, host.settings
         self._job, self._job_id, self._attempt = job, job.id, job.attempt
+        self._verdict: Outcome | None = None  # of a finished runner's report
         self._folder: JobFolder = job_folder(host.settings.scratch_dir, job.id)
         self._lease = Lease(
             host.sessions, job.id, job.attempt, host.settings.lease_s, host.settings.heartbeat_s, host.shutdown
@@ -111,7 +117,7 @@ class Attempt:
         except Exception as error:  # the boundary of the attempt: a full disk, a store that is down, a bug of ours
             log.exception("job %s: attempt %d", self._job_id, self._attempt)
             return self._retry(f"{type(error).__name__}: {error}")
-        return self._write(repository.succeed, files)
+        return self._write(repository.succeed, files, self._verdict)
 
     def _interrupted(self, reason: Reason) -> Job | None:
         match reason:
@@ -130,38 +136,44 @@ class Attempt:
     def _work(self) -> Sequence[StoredFile]:
         self._folder.make()
         spec = self._fetch(JobRequest.model_validate(self._job.request))
-        self._compress(spec)
+        self._run(spec)
         return self._publish()
 
-    def _fetch(self, request: JobRequest) -> RunSpec:
+    def _fetch(self, request: JobRequest) -> RunSpec | EvaluateSpec:
         """Have all inputs on this machine."""
         self._record(StageStarted(stage="fetching"))
-        model = self._interruptible(partial(fetch_model, request.model, self._settings, self._note))
+        model = self._fetch_model(request, request.model)
+        reference = None if request.reference is None else self._fetch_model(request, request.reference)
         texts: dict[str, Path] = {}
         for use in request.text_uses:  # one by one, so that a lost lease ends it between two
             text = self._interruptible(partial(fetch_text, use.source, self._settings, self._note, role=use.role))
             if text is not None:
                 texts[use.key] = text
-        return RunSpec(
-            model_path=model.path,
-            model_name=model.name,
-            model_revision=model.revision,
-            model_notes=model.notes,
-            recipe=request.recipe,
-            calibration=request.calibration,
-            evaluation=request.evaluation,
-            output=request.output,
-            texts=texts,
-            out=self._folder.out,
-            work=self._folder.work,
-            lock=self._folder.lock,
-            lock_timeout_s=self._settings.lease_s,
-            cache=self._settings.cache_dir / "dequantized",
-            device=self._settings.device,
-            provenance={"job_id": self._job_id, "attempt": self._attempt, "labels": self._job.labels},
-        )
+        common: dict[str, Any] = {
+            "model_path": model.path,
+            "model_name": model.name,
+            "model_revision": model.revision,
+            "model_notes": model.notes,
+            "evaluation": request.evaluation,
+            "acceptance": request.acceptance,
+            "texts": texts,
+            "out": self._folder.out,
+            "work": self._folder.work,
+            "lock": self._folder.lock,
+            "lock_timeout_s": self._settings.lease_s,
+            "cache": self._settings.cache_dir / "dequantized",
+            "device": self._settings.device,
+            "provenance": {"job_id": self._job_id, "attempt": self._attempt, "labels": self._job.labels},
+        }
+        if request.task == "evaluate":
+            return EvaluateSpec(task="evaluate", reference=reference, **common)
+        return RunSpec(recipe=request.recipe, calibration=request.calibration, output=request.output, **common)
 
-    def _compress(self, spec: RunSpec) -> None:
+    def _fetch_model(self, request: JobRequest, source: str) -> ModelSource:
+        check: ConfigCheck = causal_class if request.task == "evaluate" else read_architecture
+        return self._interruptible(partial(fetch_model, source, self._settings, self._note, check=check))
+
+    def _run(self, spec: RunSpec | EvaluateSpec) -> None:
         """Run the child to its result. Raises: RunnerRefused, RunnerCrashed."""
         environment = child_environment(self._host.environment, self._folder.home, self._settings.threads)
         grace_s = self._settings.grace_s
@@ -169,7 +181,8 @@ class Attempt:
             self._lease.on_interrupt(child.stop)
             for message in child.messages():
                 match message:
-                    case Result():
+                    case Result(verdict=verdict):
+                        self._verdict = verdict
                         return
                     case Error(error=failure):
                         raise RunnerRefused(failure)

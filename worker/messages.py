@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from compression.events import ActivityStarted, BlockFinished, LayerFinished, Note, StageStarted
+from compression.report import Outcome
 from jobs.failure import Failure
 
 
@@ -17,6 +18,7 @@ class Result(_Line):
 
     type: Literal["result"] = "result"
     report: str = Field(description="The report's file name in it.")
+    verdict: Outcome | None = None
 
 
 class Error(_Line):

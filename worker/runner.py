@@ -1,10 +1,11 @@
-"""The child process: reads one RunSpec, runs one compression, says what happens as JSON lines. Knows no database or broker.
+"""The child process: reads one spec, compresses or evaluates, says what happens as JSON lines. Knows no database or broker.
 
 Its standard input stays open for as long as its supervisor lives; at its end the runner exits at once, so that no orphan
 computes on. The real standard output is kept for the protocol; what anything else prints goes to standard error.
 """
 
 import fcntl
+import json
 import os
 import sys
 import threading
@@ -18,10 +19,10 @@ from pydantic import BaseModel
 
 from compression.errors import CompressionError
 from compression.manifest import REPORT_FILE
-from compression.models.source import ModelSource
+from compression.report import Outcome
 from jobs.failure import from_compression_error
 from worker.messages import Error, Result
-from worker.spec import RunSpec
+from worker.spec import SPEC, EvaluateSpec, RunSpec
 
 Send = Callable[[BaseModel], None]
 
@@ -30,7 +31,7 @@ SUPERVISOR_IS_GONE = 70  # exit status, seen by nobody
 
 def main() -> None:
     send = _sender(_take_standard_output())
-    spec = RunSpec.model_validate_json(sys.stdin.buffer.readline())
+    spec = SPEC.validate_json(sys.stdin.buffer.readline())
     threading.Thread(target=_exit_with_supervisor, daemon=True).start()
     with _sole_writer(spec.lock, spec.lock_timeout_s):
         try:
@@ -38,25 +39,33 @@ def main() -> None:
         except CompressionError as error:
             send(Error(error=from_compression_error(error)))
         else:
-            send(Result(report=REPORT_FILE))
+            send(Result(report=REPORT_FILE, verdict=_verdict(spec.out)))
 
 
-def run(spec: RunSpec, send: Send) -> None:
+def run(spec: RunSpec | EvaluateSpec, send: Send) -> None:
     """Make the artifact folder, unless an earlier attempt completed it and was lost while publishing.
 
     Raises: CompressionError.
     """
     if spec.out.exists():  # it appears complete or not at all
         return
+    if isinstance(spec, EvaluateSpec):
+        _evaluate(spec, send)
+    else:
+        _compress(spec, send)
+
+
+def _compress(spec: RunSpec, send: Send) -> None:
     # Imported late: torch takes seconds, and what it prints must find the standard output already moved away.
     from compression.compress import compress
 
     compress(
-        ModelSource(spec.model_path, spec.model_name, spec.model_revision, spec.model_notes),
+        spec.model,
         spec.recipe,
         spec.out,
         calibration=spec.calibration,
         evaluation=spec.evaluation,
+        acceptance=spec.acceptance,
         output=spec.output,
         texts=spec.texts,
         work=spec.work,
@@ -65,6 +74,31 @@ def run(spec: RunSpec, send: Send) -> None:
         provenance=spec.provenance,
         on_event=send,
     )
+
+
+def _evaluate(spec: EvaluateSpec, send: Send) -> None:
+    from compression.evaluate import evaluate  # late, as above
+
+    evaluate(
+        spec.model,
+        reference=spec.reference,
+        evaluation=spec.evaluation,
+        acceptance=spec.acceptance,
+        out=spec.out,
+        texts=spec.texts,
+        work=spec.work,
+        cache=spec.cache,
+        device=spec.device,
+        provenance=spec.provenance,
+        on_event=send,
+    )
+
+
+def _verdict(out: Path) -> Outcome | None:
+    """As the report has it; whether there is a report at all is for the supervisor to see."""
+    report = out / REPORT_FILE
+    found = json.loads(report.read_bytes()).get("verdict") if report.is_file() else None
+    return found and found["outcome"]
 
 
 def _take_standard_output() -> BinaryIO:

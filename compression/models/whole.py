@@ -9,7 +9,7 @@ import psutil
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
-from transformers.quantizers import AutoHfQuantizer
+from transformers.quantizers.auto import AutoHfQuantizer
 
 from compression.errors import UnsupportedModel
 from compression.models.checkpoint import TORCH_DTYPES
@@ -88,12 +88,13 @@ def _load(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": False, "use_safetensors": True}
     try:
         with quiet_transformers():
-            model, found = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
+            loading: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
+            model, found = loading
     except ImportError as error:
         raise UnsupportedModel(f"its format needs a package that is not installed here: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
         raise UnsupportedModel(f"transformers cannot load it: {error}") from error
     if found["missing_keys"]:
         raise UnsupportedModel(f"the checkpoint lacks {min(found['missing_keys'])}, which transformers would make up")
-    loaded: PreTrainedModel = model
-    return loaded
+    whole: PreTrainedModel = model
+    return whole

@@ -28,11 +28,15 @@ def fields_of(name: str) -> st.SearchStrategy[dict[str, Any]]:
 
 
 REQUESTS = st.fixed_dictionaries(
-    {"model": WORDS | JSON_VALUES, "recipe": fields_of("recipe") | VALUES},
+    {"model": WORDS | JSON_VALUES},
     optional={
+        "recipe": fields_of("recipe") | VALUES,
         "calibration": fields_of("calibration") | VALUES,
         "evaluation": fields_of("evaluation") | VALUES,
         "output": fields_of("output") | VALUES,
+        "acceptance": fields_of("acceptance") | VALUES,
+        "task": st.sampled_from(["compress", "evaluate"]) | VALUES,
+        "reference": WORDS | JSON_VALUES,
         "labels": st.dictionaries(st.text(max_size=5), VALUES, max_size=3),
         "surplus": VALUES,
     },

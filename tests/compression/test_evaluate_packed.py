@@ -31,11 +31,11 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     dequantised = tiny_models.build("llama-wide")
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and hasattr(module, "weight_scale"):
-            groups = module.weight.data.unflatten(1, (-1, 32))
-            scale = (groups.abs().amax(-1) / 7).to(module.weight_scale.dtype)
-            module.weight_scale.data.copy_(scale)
+            groups = module.weight.detach().unflatten(1, (-1, 32))
+            scale = groups.abs().amax(-1) / 7
+            module.get_parameter("weight_scale").data.copy_(scale)
             codes = (groups / scale[..., None]).round().clamp(-8, 7)
-            dequantised.get_submodule(name).weight.data.copy_((codes * scale[..., None]).flatten(1))
+            dequantised.get_submodule(name).get_parameter("weight").data.copy_((codes * scale[..., None]).flatten(1))
     compressor = ModelCompressor.from_pretrained_model(model, quantization_format="pack-quantized")
     assert compressor is not None
     compressor.compress_model(model)

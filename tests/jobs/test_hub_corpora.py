@@ -21,7 +21,7 @@ from tests.jobs.test_fetch_texts import parquet, texts_of
 
 COMMIT, LATER = "5" * 40, "6" * 40
 VALIDATION, TRAIN = "en/c4-validation.00000-of-00008.json.gz", "en/c4-train.00000-of-01024.json.gz"
-WIKITEXT = ["", " = Title = \n", "", " Some words . \n"]
+WIKITEXT: list[str | None] = ["", " = Title = \n", "", " Some words . \n"]
 USES = [TextUse(name, role) for name in CORPORA for role in ("calibration", "evaluation")]
 
 
@@ -68,7 +68,7 @@ def settings(hub: LocalHub, tmp_path: Path) -> Settings:
         ("c4", "calibration", ["first", "second"]),
     ],
 )
-def test_each_role_has_the_rows_that_the_field_uses(name: str, role: Role, rows: list[str], settings: Settings) -> None:
+def test_each_role_has_the_rows_that_the_field_uses(name: str, role: Role, rows: list[str | None], settings: Settings) -> None:
     assert texts_of(fetch_text(name, settings, role=role)) == rows
 
 
@@ -85,7 +85,7 @@ def test_what_was_fetched_is_what_the_reader_finds(settings: Settings) -> None:
     texts = fetch_texts(USES, settings)
     reader = TextReader(tiny_models.byte_tokenizer(), tiny_models.VOCABULARY, texts)
     windows = reader.evaluation("wikitext2", None, 8)
-    joined = "\n\n".join(WIKITEXT)
+    joined = "\n\n".join(row or "" for row in WIKITEXT)
     assert tiny_models.byte_tokenizer().decode(windows.ids_WL.flatten()) == joined[: len(joined) // 8 * 8]
     assert windows.describe().protocol == "wikitext2"
     assert reader.evaluation("ptb", None, 8).ids_WL.numel() == len("no it was n't black monday") // 8 * 8

@@ -11,7 +11,8 @@ SHORT = {"model": "demo:smollm2-135m", "recipe": {"sparsity": 0.5}}
 def test_everything_but_model_and_recipe_has_a_default() -> None:
     request = JobRequest.model_validate(SHORT)
     assert (request.calibration.nsamples, request.calibration.source, request.evaluation.windows) == (128, "sotu", None)
-    assert check_request(request).options.method == "sparsegpt"
+    resolved = check_request(request)
+    assert resolved is not None and resolved.options.method == "sparsegpt"
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -64,3 +65,42 @@ def test_a_benchmark_has_other_rows_for_each_role() -> None:
     request = JobRequest.model_validate({**SHORT, "calibration": {"source": "c4"}, "evaluation": {"sources": ["c4", "ptb"]}})
     check_request(request)
     assert [use.key for use in request.text_uses] == ["c4:calibration", "c4:evaluation", "ptb:evaluation"]
+
+
+EVALUATION = {"task": "evaluate", "model": "demo:smollm2-135m"}
+
+
+def test_an_evaluation_needs_a_model_alone() -> None:
+    request = JobRequest.model_validate(EVALUATION)
+    assert check_request(request) is None
+    assert [use.key for use in request.text_uses] == ["sotu"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "at_fault"),
+    [
+        ({"recipe": {"sparsity": 0.5}}, "recipe"),
+        ({"recipe": {}}, "recipe"),
+        ({"calibration": {}}, "calibration"),
+        ({"output": {"format": "dense"}}, "output"),
+        ({"evaluation": {"sources": []}}, "evaluation.sources"),
+        ({"acceptance": {"max_kl": 0.1}}, "acceptance.max_kl"),
+        ({"task": "compress"}, "recipe"),
+        ({"task": "compress", "recipe": {"sparsity": 0.5}, "reference": "a/b"}, "reference"),
+    ],
+)
+def test_a_field_that_does_not_belong_to_the_task_is_named(fields: dict[str, object], at_fault: str) -> None:
+    with pytest.raises(InvalidOptions) as refusal:
+        check_request(JobRequest.model_validate({**EVALUATION, **fields}))
+    assert refusal.value.field == at_fault
+
+
+def test_limits_that_can_be_checked_are_taken() -> None:
+    check_request(JobRequest.model_validate({**EVALUATION, "acceptance": {"max_perplexity": 20.0}}))
+    check_request(JobRequest.model_validate({**EVALUATION, "acceptance": {"max_kl": None}}))
+    check_request(JobRequest.model_validate({**EVALUATION, "reference": "a/b", "acceptance": {"max_kl": 0.1}}))
+
+
+def test_a_reference_outside_the_grammar_is_refused() -> None:
+    with pytest.raises(SourceError):
+        check_request(JobRequest.model_validate({**EVALUATION, "reference": "../x"}))

@@ -64,7 +64,8 @@ def submit(sessions: Sessions, model: Path) -> Submit:
     """Submits a job on the model folder, its request's fields as keywords; gives its id."""
 
     def submit(max_attempts: int = 3, **fields: object) -> str:
-        request = JobRequest.model_validate({"model": str(model), "recipe": {"sparsity": 0.5}, **fields})
+        recipe = {} if fields.get("task") == "evaluate" else {"recipe": {"sparsity": 0.5}}
+        request = JobRequest.model_validate({"model": str(model), **recipe, **fields})
         with sessions.begin() as session:
             return repository.submit(session, request, check_request(request), max_attempts).id
 

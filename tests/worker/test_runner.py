@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from compression.evaluation_report import EvaluationReport
+from compression.models.source import ModelSource
 from compression.protocol import Calibration, Evaluation, Output
 from compression.recipe import Recipe
 from compression.report import Report
@@ -23,7 +25,7 @@ from tests.worker.conftest import Submit, events, read_job
 from worker.attempt import RUNNER_COMMAND, Host
 from worker.environment import child_environment
 from worker.runner import SUPERVISOR_IS_GONE
-from worker.spec import RunSpec
+from worker.spec import SPEC, EvaluateSpec, RunSpec
 from worker.supervisor import Supervisor
 
 
@@ -105,12 +107,21 @@ runner.main()
     assert all(words in printed for words in (b"from Python", b"from a child", b"from C"))
 
 
-def test_an_artifact_that_an_earlier_attempt_completed_is_not_made_again(tmp_path: Path, spec: RunSpec) -> None:
+@pytest.mark.parametrize(
+    ("report", "verdict"),
+    [(None, None), ({"verdict": None}, None), ({"verdict": {"outcome": "regressed", "checks": []}}, "regressed")],
+    ids=["no report", "not judged", "regressed"],
+)
+def test_an_artifact_that_an_earlier_attempt_completed_is_not_made_again(
+    tmp_path: Path, spec: RunSpec, report: object, verdict: str | None
+) -> None:
     spec.out.mkdir()
+    if report is not None:
+        (spec.out / "report.json").write_text(json.dumps(report))
     with start(tmp_path) as process:
         tell(process, spec)
         assert process.stdout is not None
-        assert json.loads(process.stdout.readline()) == {"type": "result", "report": "report.json"}
+        assert json.loads(process.stdout.readline()) == {"type": "result", "report": "report.json", "verdict": verdict}
 
 
 def test_what_a_recipe_does_not_say_stays_unsaid(spec: RunSpec) -> None:
@@ -147,3 +158,60 @@ def test_a_real_model_is_compressed_and_published(settings: Settings, sessions: 
     report = Report.model_validate_json(b"".join(store.stream(found.sha256)))
     assert report.provenance == {"job_id": job_id, "attempt": 1, "labels": {"team": "a"}}
     assert all(layer.sparsity == 0.5 for layer in report.layers)
+
+
+def test_a_result_that_regressed_is_published_and_marked(settings: Settings, sessions: Sessions, submit: Submit) -> None:
+    root = settings.model_roots[0]
+    text = root / "text.txt"
+    text.write_text(tiny_models.text())
+    job_id = submit(
+        model=str(tiny_models.save(root / "llama")),
+        recipe={"sparsity": 0.9, "method": "magnitude"},
+        calibration={"source": str(text), "nsamples": 4, "seqlen": 32},
+        evaluation={"sources": [str(text)], "windows": 2, "seqlen": 32},
+        acceptance={"max_kl": 0.0, "max_perplexity_ratio": None},
+    )
+    store = artifact_store(settings)
+    Supervisor(Host(settings, sessions, store, os.environ, threading.Event())).work_off()
+    job = read_job(sessions, job_id)
+    assert (job.state, job.verdict) == (State.SUCCEEDED, "regressed"), job.error
+    assert events(sessions, job_id)[-1].data == {"state": "succeeded", "attempt": 1, "verdict": "regressed"}
+    with sessions() as session:
+        assert "model.safetensors.index.json" in {file.name for file in repository.artifacts(session, job_id)}
+        report = Report.model_validate_json(b"".join(store.stream(repository.report(session, job_id).sha256)))
+    assert report.verdict is not None
+    assert {check.figure: check.passed for check in report.verdict.checks}["kl"] is False
+    assert report.acceptance.max_perplexity_ratio is None
+
+
+def test_a_model_is_evaluated_without_solving(settings: Settings, sessions: Sessions, submit: Submit) -> None:
+    root = settings.model_roots[0]
+    text = root / "text.txt"
+    text.write_text(tiny_models.text())
+    model = str(tiny_models.save(root / "llama"))
+    job_id = submit(
+        task="evaluate",
+        model=model,
+        reference=model,
+        evaluation={"sources": [str(text)], "windows": 2, "seqlen": 32},
+        labels={"team": "a"},
+    )
+    store = artifact_store(settings)
+    Supervisor(Host(settings, sessions, store, os.environ, threading.Event())).work_off()
+    job = read_job(sessions, job_id)
+    assert (job.state, job.verdict, job.task) == (State.SUCCEEDED, "accepted", "evaluate"), job.error
+    stages = [event.data["stage"] for event in events(sessions, job_id) if event.type == "stage"]
+    assert stages == ["fetching", "evaluating", "publishing"]
+    with sessions() as session:
+        assert [file.name for file in repository.artifacts(session, job_id)] == ["report.json"]
+        report = EvaluationReport.model_validate_json(b"".join(store.stream(repository.report(session, job_id).sha256)))
+    assert report.provenance == {"job_id": job_id, "attempt": 1, "labels": {"team": "a"}}
+    assert report.results[0].comparison is not None and report.results[0].comparison.kl == 0.0
+    assert report.reference is not None and report.reference.source == model
+
+
+def test_what_an_evaluation_needs_survives_the_line(spec: RunSpec) -> None:
+    fields = spec.model_dump(exclude={"recipe", "calibration", "output"})
+    wanted = EvaluateSpec(task="evaluate", reference=ModelSource(spec.work, "x", None, ("note",)), **fields)
+    assert SPEC.validate_json(wanted.to_line()) == wanted
+    assert SPEC.validate_json(spec.to_line()) == spec
