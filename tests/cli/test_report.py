@@ -5,7 +5,8 @@ import pytest
 
 from cli.exits import Exit
 from cli.report_text import size
-from compression.report import Report
+from cli.verdict_text import printable, verdict_line
+from compression.report import Check, Report, Verdict
 from tests.cli.conftest import Scalpel
 
 
@@ -21,6 +22,44 @@ def test_report_of_a_folder_shows_the_figures_of_its_file(scalpel: Scalpel, comp
         "method sparsegpt", "pattern 2:4", "4 windows of 32 tokens",
     ):  # fmt: skip
         assert words in ran.out
+
+
+def test_report_begins_with_the_verdict_and_its_checks(scalpel: Scalpel, compressed: Path) -> None:
+    report = Report.model_validate_json((compressed / "report.json").read_bytes())
+    assert report.verdict is not None
+    lines = scalpel("report", compressed).out.splitlines()
+    assert lines[0] == "Verdict"
+    assert lines[1].startswith(f"{report.verdict.outcome}: ")
+    shown = "\n".join(lines[:10])
+    for check in report.verdict.checks:
+        assert f"{check.value:.4g}" in shown
+        assert f"{check.limit:g}" in shown
+    worst = report.results[0].worst_tokens[0]
+    assert f"{worst.dense_loss:.3g} -> {worst.compressed_loss:.3g}" in scalpel("report", compressed).out
+
+
+def test_text_of_a_model_is_shown_on_one_line_and_moves_no_terminal() -> None:
+    assert printable("one\n\x1b[2Jtwo") == "one  [2Jtwo"
+
+
+def verdict(*passed: bool) -> Verdict:
+    checks = tuple(
+        Check(text="a text", figure="kl", value=0.2, standard_error=None, limit=0.1, is_minimum=False, passed=good)
+        for good in passed
+    )
+    return Verdict(outcome="accepted" if all(passed) else "regressed", checks=checks)
+
+
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        (verdict(True), "verdict: accepted"),
+        (verdict(True, False), "verdict: regressed (a text: KL, nats/token 0.2 > 0.1)"),
+        (None, "verdict: none, as nothing was held against a limit"),
+    ],
+)
+def test_verdict_in_a_line(found: Verdict | None, line: str) -> None:
+    assert verdict_line(found) == line
 
 
 def test_raw_report_is_the_file(scalpel: Scalpel, compressed: Path) -> None:

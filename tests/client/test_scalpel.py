@@ -48,8 +48,15 @@ def test_submitted_job_comes_back_typed(scalpel: Scalpel) -> None:
     job = scalpel.submit(MODEL, {"pattern": "2:4"}, calibration={"nsamples": 4}, labels={"team": "search"})
     assert (job.state, job.is_final, job.labels) == ("queued", False, {"team": "search"})
     assert job.request["calibration"] == {"nsamples": 4}
-    assert job.recipe["options"]["method"] == "sparsegpt"
+    assert job.recipe is not None and job.recipe["options"]["method"] == "sparsegpt"
     assert scalpel.job(job.id) == job
+
+
+def test_evaluation_comes_back_typed(scalpel: Scalpel) -> None:
+    job = scalpel.evaluate(MODEL, "owner/name", acceptance={"max_kl": 0.2}, labels={"team": "search"})
+    assert (job.task, job.state, job.recipe, job.verdict) == ("evaluate", "queued", None, None)
+    assert (job.request["reference"], job.request["acceptance"]) == ("owner/name", {"max_kl": 0.2})
+    assert "reference" not in scalpel.evaluate(MODEL).request
 
 
 def test_jobs_are_fetched_page_by_page(scalpel: Scalpel) -> None:

@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from compression.errors import UnsupportedModel
+from compression.evaluable import causal_class
 from jobs.errors import SourceError
 from jobs.fetch import RetryableFetchError, fetch_model
 from jobs.hub_models import files_to_fetch
@@ -234,3 +235,24 @@ def test_broken_download_leaves_nothing_that_looks_finished(hub: LocalHub, setti
     hub.broken.clear()
     fetched = fetch_model(f"owner/name@{NEW}", settings)
     assert (fetched.path / "model.safetensors").read_bytes() == model_files()["model.safetensors"]
+
+
+PACKED = {"quantization_config": {"quant_method": "compressed-tensors"}}
+
+
+def test_packed_model_comes_to_be_evaluated_and_not_to_be_compressed(hub: LocalHub, settings: Settings) -> None:
+    hub.models["owner/name"] = [Repository(model_files(**PACKED), NEW)]
+    with pytest.raises(UnsupportedModel, match="already quantised"):
+        fetch_model("owner/name", settings)
+    assert weights_in(settings.cache_dir) == []
+    assert len(weights_in(fetch_model("owner/name", settings, check=causal_class).path)) == 1
+
+
+@pytest.mark.parametrize("config", [{"auto_map": {"AutoModel": "evil.Model"}}, {"architectures": ["BertModel"]}])
+def test_model_that_cannot_be_evaluated_is_refused_before_its_weights_come(
+    config: dict[str, object], hub: LocalHub, settings: Settings
+) -> None:
+    hub.models["owner/name"] = [Repository(model_files(**PACKED, **config), NEW)]
+    with pytest.raises(UnsupportedModel):
+        fetch_model("owner/name", settings, check=causal_class)
+    assert weights_in(settings.cache_dir) == []
