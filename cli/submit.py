@@ -1,7 +1,7 @@
 """`scalpel submit`: ask the service for a compression or an evaluation."""
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -75,7 +75,7 @@ def submit(
         max_perplexity_ratio=max_perplexity_ratio, max_kl=max_kl, max_kl_p99=max_kl_p99,
         min_top1_agreement=min_top1_agreement, max_perplexity=max_perplexity,
     )  # fmt: skip
-    parts = {"labels": flags.labels(label), **texts} | ({"acceptance": limits} if limits else {})
+    parts: dict[str, Any] = {"labels": flags.labels(label), **texts} | ({"acceptance": limits} if limits else {})
     if reference is not None:
         parts["reference"] = flags.source(reference)
     with connect(url, data_dir) as service:
