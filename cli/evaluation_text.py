@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from cli.output import plain_table
 from cli.verdict_text import (
     perplexity_words,
+    printable,
     quality_table,
     verdict_line,
     verdict_table,
@@ -49,8 +50,19 @@ def sections(report: EvaluationReport) -> "Iterator[tuple[str, Iterable[Renderab
         yield "Tokens that suffered most", (worst_table(comparisons, REFERENCE, EVALUATED),)
     elif report.results:
         yield "Figures", (_alone(report),)
+    yield "Sample", _sample(report)
     if report.tasks is not None:
         yield f"Tasks (lm-eval {report.tasks.version})", (_tasks(report.tasks),)
+
+
+def _sample(report: EvaluationReport) -> Iterator[str]:
+    if report.sample is None:
+        yield report.sample_note or "none"
+        return
+    yield f"prompt:    {printable(report.sample.prompt)}"
+    if report.sample.reference is not None:
+        yield f"reference: {printable(report.sample.reference)}"
+    yield f"evaluated: {printable(report.sample.evaluated)}"
 
 
 def _model(model: ModelInfo) -> str:

@@ -68,7 +68,7 @@ def worst_table(results: Iterable[EvaluationResult], dense: str, compressed: str
         for token in result.worst_tokens:
             table.add_row(
                 result.text.source,
-                f"...{printable(token.context)[-CONTEXT_SIGNS:]}",
+                printable(token.context)[-CONTEXT_SIGNS:],
                 repr(token.token),
                 repr(token.dense_choice),
                 repr(token.compressed_choice),

@@ -15,8 +15,9 @@ from compression import environment
 from compression.calibration import TextReader, Windows
 from compression.errors import InvalidOptions
 from compression.evaluation import compare_window, loss_of_window
-from compression.evaluation_report import EvaluationReport, TextEvaluation
+from compression.evaluation_report import EvaluationReport, EvaluationSample, TextEvaluation
 from compression.events import ActivityStarted, BlockFinished, OnEvent, StageStarted, ignore_events
+from compression.generation import generation_sample
 from compression.lm_eval_tasks import TaskOptions, require_lm_eval, run_tasks
 from compression.manifest import REPORT_FILE
 from compression.memory import MemoryMeter
@@ -86,6 +87,8 @@ def evaluate(
             windows = _windows(run.model, run.reference, evaluation, texts or {})
         with watch.time("evaluating"):
             results = run.results(windows)
+        with watch.time("sampling"):
+            sample, no_sample = _sample(run, windows)
         with watch.time("tasks"):
             found = None if tasks is None else run_tasks(run.model.folder, tasks, torch_device)
         report = EvaluationReport(
@@ -98,6 +101,8 @@ def evaluate(
             acceptance=acceptance,
             verdict=_verdict(acceptance, results),
             tasks=found,
+            sample=sample,
+            sample_note=no_sample,
             seconds={name: round(seconds, 3) for name, seconds in watch.seconds.items()},
             memory=meter.peak(),
             environment=environment.describe(torch_device, COMPUTE_DTYPE),
@@ -138,6 +143,13 @@ def _windows(
 def _read(subject: Subject, evaluation: Evaluation, seqlen: int, texts: Mapping[str, Path]) -> tuple[Windows, ...]:
     reader = TextReader(load_tokenizer(subject.folder), subject.vocab_size, texts)
     return tuple(reader.evaluation(source, evaluation.windows, seqlen) for source in evaluation.sources)
+
+
+def _sample(run: "_Run", windows: Sequence[Windows]) -> tuple[EvaluationSample | None, str | None]:
+    if not windows:
+        return None, "no sample: no text was evaluated"
+    tokenizer = load_tokenizer(run.model.folder)
+    return generation_sample(run.model, run.reference, windows[0].ids_WL[0], tokenizer, run.device)
 
 
 def _verdict(acceptance: Acceptance, results: Sequence[TextEvaluation]) -> Verdict | None:

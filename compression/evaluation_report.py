@@ -43,6 +43,14 @@ class Tasks(_Section):
     results: tuple[TaskResult, ...]
 
 
+class EvaluationSample(_Section):
+    """Greedy continuations of one prompt."""
+
+    prompt: str
+    evaluated: str
+    reference: str | None
+
+
 class EvaluationReport(_Section):
     """The whole report. `report.json` of an evaluation is this model; `kind` tells it from a compression's."""
 
@@ -57,6 +65,8 @@ class EvaluationReport(_Section):
     acceptance: Acceptance
     verdict: Verdict | None = Field(description="null: no limit applies to what was measured.")
     tasks: Tasks | None = None
+    sample: EvaluationSample | None
+    sample_note: str | None = Field(None, description="Why there is no sample.")
     seconds: dict[str, float]
     memory: Memory
     environment: Environment

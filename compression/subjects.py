@@ -39,6 +39,9 @@ class Subject(Protocol):
     def logits(self, window: int) -> Logits:
         """Of one of them."""
 
+    def whole(self, device: torch.device) -> WholeModel:
+        """The model in memory, in float32. Raises: UnsupportedModel: it does not fit."""
+
 
 def open_subject(source: ModelSource, cache: Path) -> Subject:
     """Read all that can be known of a model without its weights.
@@ -82,6 +85,11 @@ class StreamedSubject:
         hidden_1LD = self._stream[window]
         return lambda first, last: self._model.logits(hidden_1LD[:, first:last])[0]
 
+    def whole(self, device: torch.device) -> WholeModel:
+        model = WholeModel(self.folder)
+        model.load(device, torch.float32)
+        return model
+
 
 class WholeSubject:
     """Whatever else transformers opens as a causal language model. One window's logits exist at a time."""
@@ -103,6 +111,9 @@ class WholeSubject:
     def logits(self, window: int) -> Logits:
         logits_LV = self._model.logits(self._ids_WL[window])
         return lambda first, last: logits_LV[first:last]
+
+    def whole(self, device: torch.device) -> WholeModel:
+        return self._model
 
 
 def _describe(source: ModelSource, config: dict[str, Any], class_name: str, model: WholeModel) -> ModelInfo:

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, CodeGenConfig, CodeGenForCausalLM
+from transformers import AutoModelForCausalLM, CodeGenConfig, CodeGenForCausalLM, GenerationConfig
 
 from compression.calibration import TextReader
 from compression.compress import compress
 from compression.errors import CalibrationError, Cancelled, InvalidOptions, UnsupportedModel
 from compression.evaluate import evaluate
-from compression.evaluation_report import EvaluationReport
+from compression.evaluation_report import EvaluationReport, EvaluationSample
 from compression.events import BlockFinished, Event
 from compression.protocol import Acceptance, Calibration, Evaluation
 from compression.report import Report
@@ -100,6 +100,38 @@ def test_limits_decide_the_verdict(folder: Path) -> None:
 def test_same_evaluation_gives_the_same_figures(folder: Path) -> None:
     first, second = (run(folder, "compressed", "dense") for _ in range(2))
     assert first.results == second.results
+
+
+@torch.inference_mode()
+def continued(model: Path, prompt: list[int]) -> str:
+    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    greedy = GenerationConfig(max_new_tokens=40, do_sample=False, pad_token_id=0, eos_token_id=None)
+    ids = torch.tensor([prompt])
+    found = loaded.generate(ids, attention_mask=torch.ones_like(ids), generation_config=greedy)
+    return str(tiny_models.byte_tokenizer().decode(found[0, len(prompt) :], skip_special_tokens=True))
+
+
+def test_sample_is_the_greedy_continuation_of_both(folder: Path) -> None:
+    report = run(folder, "compressed", "dense")
+    assert report.sample is not None and report.sample_note is None
+    prompt = tiny_models.text()[:24]
+    assert report.sample.prompt == prompt
+    ids = tiny_models.byte_tokenizer()(prompt)["input_ids"]
+    assert report.sample.evaluated == continued(folder / "compressed", ids)
+    assert report.sample.reference == continued(folder / "dense", ids)
+    assert run(folder, "dense").sample == EvaluationSample(
+        prompt=prompt, evaluated=continued(folder / "dense", ids), reference=None
+    )
+
+
+def test_without_room_for_a_whole_model_the_report_says_why_there_is_no_sample(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compression.models.whole.ROOM", 1e15)
+    report = run(folder, "dense")
+    assert report.sample is None
+    assert report.sample_note is not None and "GB are free" in report.sample_note
+    assert report.results[0].perplexity.value > 1
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The true runner as its supervisor starts it."""
 
 import fcntl
+import gzip
 import json
 import os
 import subprocess
@@ -21,6 +22,8 @@ from jobs.database import Sessions
 from jobs.settings import Settings
 from jobs.states import State
 from tests import tiny_models
+from tests.jobs.local_hub import Repository, running_hub
+from tests.jobs.test_fetch_texts import parquet
 from tests.worker.conftest import Submit, events, read_job
 from worker.attempt import RUNNER_COMMAND, Host
 from worker.environment import child_environment
@@ -215,3 +218,27 @@ def test_what_an_evaluation_needs_survives_the_line(spec: RunSpec) -> None:
     wanted = EvaluateSpec(task="evaluate", reference=ModelSource(spec.work, "x", None, ("note",)), **fields)
     assert SPEC.validate_json(wanted.to_line()) == wanted
     assert SPEC.validate_json(spec.to_line()) == spec
+
+
+def test_benchmarks_by_name_are_fetched_for_their_roles(settings: Settings, sessions: Sessions, submit: Submit) -> None:
+    rows: list[str | None] = [tiny_models.text(200) for _ in range(3)]
+    c4 = gzip.compress("".join(json.dumps({"text": row}) + "\n" for row in rows).encode())
+    with running_hub() as hub:
+        hub.datasets["Salesforce/wikitext"] = [Repository({"wikitext-2-raw-v1/test-00000-of-00001.parquet": parquet(rows)})]
+        hub.datasets["allenai/c4"] = [Repository({"en/c4-train.00000-of-01024.json.gz": c4})]
+        job_id = submit(
+            model=str(tiny_models.save(settings.model_roots[0] / "llama")),
+            recipe={"sparsity": 0.5},
+            calibration={"source": "c4", "nsamples": 4, "seqlen": 32},
+            evaluation={"sources": ["wikitext2"], "seqlen": 32},
+        )
+        connected = settings.model_copy(update={"hub_endpoint": hub.url})
+        store = artifact_store(settings)
+        Supervisor(Host(connected, sessions, store, os.environ, threading.Event())).work_off()
+    job = read_job(sessions, job_id)
+    assert job.state is State.SUCCEEDED, job.error
+    with sessions() as session:
+        report = Report.model_validate_json(b"".join(store.stream(repository.report(session, job_id).sha256)))
+    assert report.calibration_text is not None and report.calibration_text.protocol == "c4"
+    (result,) = report.results
+    assert (result.text.protocol, result.text.windows, result.text.windows_in_text) == ("wikitext2", 18, 18)
