@@ -1,9 +1,7 @@
 """The library's second entry: one model in, dense or compressed, and a report of its figures out. Nothing is solved."""
 
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,10 @@ import torch
 import compression
 from compression import environment
 from compression.calibration import TextReader, Windows
+from compression.comparison import Comparison
 from compression.errors import InvalidOptions
-from compression.evaluation import compare_window, loss_of_window
 from compression.evaluation_report import EvaluationReport, EvaluationSample, TextEvaluation
-from compression.events import ActivityStarted, BlockFinished, OnEvent, StageStarted, ignore_events
+from compression.events import OnEvent, StageStarted, ignore_events
 from compression.generation import generation_sample
 from compression.lm_eval_tasks import TaskOptions, require_lm_eval, run_tasks
 from compression.manifest import REPORT_FILE
@@ -25,8 +23,7 @@ from compression.models.source import ModelSource
 from compression.plan import length_within
 from compression.preparation import load_tokenizer
 from compression.protocol import Acceptance, Evaluation
-from compression.report import EvaluationResult, Verdict
-from compression.statistics import perplexity, summarise, worst_tokens
+from compression.report import Verdict
 from compression.stopwatch import Stopwatch
 from compression.subjects import Subject, open_subject
 from compression.verdict import alone, check_acceptance, compared, judge
@@ -75,27 +72,23 @@ def evaluate(
         work.mkdir(parents=True, exist_ok=True)
     with MemoryMeter(torch_device) as meter, tempfile.TemporaryDirectory(prefix="evaluation-", dir=work) as scratch:
         on_event(StageStarted(stage="evaluating"))
-        run = _Run(
-            open_subject(_source(model), cache or Path(scratch)),
-            None if reference is None else open_subject(_source(reference), cache or Path(scratch)),
-            Path(scratch),
-            torch_device,
-            meter,
-            on_event,
-        )
+        subject, other = (_opened(named, cache or Path(scratch)) for named in (model, reference))
+        assert subject is not None
         with watch.time("preparing"):
-            windows = _windows(run.model, run.reference, evaluation, texts or {})
+            windows = _windows(subject, other, evaluation, texts or {})
+            tokenizer = load_tokenizer(subject.folder)
         with watch.time("evaluating"):
-            results = run.results(windows)
+            comparison = Comparison(subject, other, tokenizer, Path(scratch), torch_device, COMPUTE_DTYPE)
+            results = comparison.results(windows, meter, on_event)
         with watch.time("sampling"):
-            sample, no_sample = _sample(run, windows)
+            sample, no_sample = _sample(comparison, windows)
         with watch.time("tasks"):
-            found = None if tasks is None else run_tasks(run.model.folder, tasks, torch_device)
+            found = None if tasks is None else run_tasks(subject.folder, tasks, torch_device)
         report = EvaluationReport(
             scalpel_version=compression.__version__,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            model=run.model.info,
-            reference=run.reference.info if run.reference else None,
+            model=subject.info,
+            reference=other.info if other else None,
             evaluation=evaluation,
             results=results,
             acceptance=acceptance,
@@ -113,8 +106,10 @@ def evaluate(
     return report
 
 
-def _source(model: ModelSource | Path | str) -> ModelSource:
-    return model if isinstance(model, ModelSource) else ModelSource(Path(model), str(model))
+def _opened(model: ModelSource | Path | str | None, cache: Path) -> Subject | None:
+    if model is None:
+        return None
+    return open_subject(model if isinstance(model, ModelSource) else ModelSource(Path(model), str(model)), cache)
 
 
 def _windows(
@@ -145,11 +140,10 @@ def _read(subject: Subject, evaluation: Evaluation, seqlen: int, texts: Mapping[
     return tuple(reader.evaluation(source, evaluation.windows, seqlen) for source in evaluation.sources)
 
 
-def _sample(run: "_Run", windows: Sequence[Windows]) -> tuple[EvaluationSample | None, str | None]:
+def _sample(run: Comparison, windows: Sequence[Windows]) -> tuple[EvaluationSample | None, str | None]:
     if not windows:
         return None, "no sample: no text was evaluated"
-    tokenizer = load_tokenizer(run.model.folder)
-    return generation_sample(run.model, run.reference, windows[0].ids_WL[0], tokenizer, run.device)
+    return generation_sample(run.model, run.reference, windows[0].ids_WL[0], run.tokenizer, run.device)
 
 
 def _verdict(acceptance: Acceptance, results: Sequence[TextEvaluation]) -> Verdict | None:
@@ -157,70 +151,6 @@ def _verdict(acceptance: Acceptance, results: Sequence[TextEvaluation]) -> Verdi
         compared(found.comparison) if found.comparison else alone(found.text.source, found.perplexity) for found in results
     ]
     return judge(acceptance, measured)
-
-
-@dataclass
-class _Run:
-    """One evaluation under way."""
-
-    model: Subject
-    reference: Subject | None
-    scratch: Path
-    device: torch.device
-    meter: MemoryMeter
-    on_event: OnEvent
-
-    def results(self, windows: Sequence[Windows]) -> tuple[TextEvaluation, ...]:
-        if not windows:
-            return ()
-        ids_WL = torch.cat([text.ids_WL for text in windows])
-        self._begin = time.perf_counter()
-        self._done, self._blocks = 0, self.model.blocks + (self.reference.blocks if self.reference else 0)
-        for subject in (self.reference, self.model):
-            if subject is not None:
-                self.on_event(ActivityStarted(activity="evaluating", block=self._done, blocks=self._blocks))
-                subject.run(ids_WL, self.scratch, self.device, COMPUTE_DTYPE, self._finish_block)
-        first, found = 0, []
-        for text in windows:
-            self.on_event(ActivityStarted(activity="evaluating", block=0, blocks=self._blocks))
-            found.append(self._text(text, first))
-            first += len(text.ids_WL)
-        return tuple(found)
-
-    @torch.inference_mode()
-    def _text(self, text: Windows, first: int) -> TextEvaluation:
-        """Args: first: number of the text's first window among all."""
-        if self.reference is not None:
-            comparison = self._compare(self.reference, text, first)
-            return TextEvaluation(text=comparison.text, perplexity=comparison.compressed, comparison=comparison)
-        losses = [
-            loss_of_window(ids_L, self.model.logits(first + w), self.model.vocab_size) for w, ids_L in enumerate(text.ids_WL)
-        ]
-        return TextEvaluation(text=text.describe(), perplexity=perplexity(losses), comparison=None)
-
-    def _compare(self, reference: Subject, text: Windows, first: int) -> EvaluationResult:
-        scores = [
-            compare_window(ids_L, reference.logits(first + w), self.model.logits(first + w), self.model.vocab_size)
-            for w, ids_L in enumerate(text.ids_WL)
-        ]
-        worst = worst_tokens(scores, text.ids_WL, load_tokenizer(self.model.folder))
-        return summarise(text.describe(), scores, worst)
-
-    def _finish_block(self) -> None:
-        self._done += 1
-        spent = time.perf_counter() - self._begin
-        self.on_event(
-            BlockFinished(
-                block=self._done,
-                blocks=self._blocks,
-                fraction=self._done / self._blocks,
-                eta_s=spent / self._done * (self._blocks - self._done),
-                mean_relative_error=None,
-                host_memory_bytes=self.meter.now_bytes(),
-                device_memory_bytes=self.meter.device_bytes(),
-                is_replayed=False,
-            )
-        )
 
 
 def _write(report: EvaluationReport, out: Path) -> None:
