@@ -195,10 +195,11 @@ class LayerwisePass:
         self, block: nn.Module, group: list[PlannedLayer], accumulators: dict[str, Accumulator]
     ) -> dict[str, tuple[LayerSolution, LayerResult]]:
         """By module name. A Hessian and its factors are freed with the last of its readers."""
+        inputs = by_input(group)
+        hessians = {label: hessian_of(accumulators.pop(label), to[0].name, to[0].matrix) for label, to in inputs.items()}
         solved: dict[str, tuple[LayerSolution, LayerResult]] = {}
-        for label, readers in by_input(group).items():
-            first = readers[0]
-            hessian = hessian_of(accumulators.pop(label), first.name, first.matrix)
+        for label, readers in inputs.items():
+            hessian = hessians.pop(label)
             for layer in readers:
                 solved[layer.name] = solve_layer(block, layer, hessian, self._storage(layer))
                 self._report_layer(solved[layer.name][1])

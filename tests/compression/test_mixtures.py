@@ -47,6 +47,7 @@ def run(folder: Path, text: Path, out: Path, recipe: dict[str, Any]) -> Report:
         calibration=Calibration(source=str(text), nsamples=WINDOWS, seqlen=SEQLEN),
         evaluation=Evaluation(sources=(str(text),), windows=2, seqlen=SEQLEN),
         device="cpu",
+        certificate=False,
     )
 
 
@@ -205,11 +206,11 @@ def test_expert_needs_more_tokens_the_wider_it_is() -> None:
     assert needed_tokens(expert_of(wide)) == 512
 
 
-@pytest.mark.parametrize(("tokens", "damp"), [(31, None), (32, 1.0), (64, 0.5), (3200, 0.01), (10**6, 0.01)])
+@pytest.mark.parametrize(("tokens", "damp"), [(31, None), (32, 1.0), (64, 0.5), (3200, 0.01), (20000, 0.01)])
 def test_expert_is_damped_by_its_inputs_over_its_tokens_and_unfit_with_too_few(tokens: int, damp: float | None) -> None:
     matrix = expert_of(mixtral_config())
     accumulator = Accumulator(32, CPU)
-    accumulator.add(torch.randn(1, 32, generator=torch.Generator().manual_seed(0)).expand(tokens, 32) + torch.eye(32)[:1])
+    accumulator.add(torch.randn(tokens, 32, generator=torch.Generator().manual_seed(0)))
     hessian = hessian_of(accumulator, "expert", matrix)
     assert hessian.tokens == tokens
     if damp is None:
