@@ -66,14 +66,6 @@ def stages(layers: Sequence[PlannedLayer], is_sequential: bool) -> Iterator[list
             yield group
 
 
-def by_input(layers: Sequence[PlannedLayer]) -> dict[str, list[PlannedLayer]]:
-    """Layers by the label of what they read, in the order in which the first reader of each comes."""
-    groups: dict[str, list[PlannedLayer]] = {}
-    for layer in layers:
-        groups.setdefault(layer.matrix.reads, []).append(layer)
-    return groups
-
-
 def solve_layer(
     block: nn.Module, layer: PlannedLayer, hessian: Hessian, storage_dtype: torch.dtype
 ) -> tuple[LayerSolution, LayerResult]:

@@ -19,6 +19,7 @@ from compression.matrix_view import input_rows
 from compression.plan import PlannedLayer
 
 MIN_EXPERT_TOKENS = 32
+MAX_HESSIANS_BYTES = 8 * 2**30
 
 Hook = Callable[[nn.Module, tuple[Any, ...]], None]
 
@@ -46,10 +47,36 @@ def needed_tokens(matrix: Matrix) -> int:
     return max(MIN_EXPERT_TOKENS, matrix.shape[1] // 8)
 
 
+def by_input(layers: Iterable[PlannedLayer]) -> dict[str, list[PlannedLayer]]:
+    """Layers by the label of what they read, in the order in which the first reader of each comes."""
+    readers: dict[str, list[PlannedLayer]] = {}
+    for layer in layers:
+        readers.setdefault(layer.matrix.reads, []).append(layer)
+    return readers
+
+
+def portions(layers: Iterable[PlannedLayer]) -> Iterator[list[PlannedLayer]]:
+    """Layers whose Hessians fit into `MAX_HESSIANS_BYTES` together, each portion calibrated by a forward of its own.
+
+    Readers of one input stay together. Only blocks of very many experts make more than one portion.
+    """
+    portion: list[PlannedLayer] = []
+    portion_bytes = 0
+    for readers in by_input(layers).values():
+        size_bytes = 4 * readers[0].matrix.shape[1] ** 2
+        if portion and portion_bytes + size_bytes > MAX_HESSIANS_BYTES:
+            yield portion
+            portion, portion_bytes = [], 0
+        portion = portion + readers
+        portion_bytes += size_bytes
+    if portion:
+        yield portion
+
+
 @contextmanager
 def listening(block: nn.Module, layers: Iterable[PlannedLayer], device: torch.device) -> Iterator[dict[str, Accumulator]]:
     """While inside, every forward of the block adds to one accumulator for each distinct input of these layers."""
-    inputs = {layer.matrix.reads: layer.matrix for layer in layers}
+    inputs = {label: readers[0].matrix for label, readers in by_input(layers).items()}
     accumulators = {label: Accumulator(matrix.shape[1], device) for label, matrix in inputs.items()}
     hooks: list[tuple[str, Hook]] = []
     routed: dict[str, list[tuple[Slot, Accumulator]]] = {}

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from compression import methods  # noqa: F401  registers the solvers
-from compression.block import by_input, check_block, install, solve_layer, stages
+from compression.block import check_block, install, solve_layer, stages
 from compression.evaluation import WindowScore, score_window
 from compression.events import Activity, ActivityStarted, BlockFinished, LayerFinished, Note, OnEvent
 from compression.finished_blocks import FinishedBlocks
 from compression.hessian import Accumulator
-from compression.inputs import hessian_of, listening
+from compression.inputs import by_input, hessian_of, listening, portions
 from compression.layer import LayerSolution
 from compression.memory import MemoryMeter
 from compression.models.activations import Stream
@@ -179,23 +179,25 @@ class LayerwisePass:
         solutions: dict[str, LayerSolution] = {}
         results: list[LayerResult] = []
         for group in stages(layers, self.plan.recipe.true_sequential):
-            self._begin("calibrating", index + 1)
-            with self._watch.time("calibrating"), listening(block, group, self.model.device) as accumulators:
-                calibration.advance(self.model, block, index, self._compute_dtype, keep=False)
-            self._begin("solving", index + 1)
-            with self._watch.time("solving"):
-                solved = self._solve_group(block, group, accumulators)
+            solved: dict[str, tuple[LayerSolution, LayerResult]] = {}
+            for part in portions(group):
+                self._begin("calibrating", index + 1)
+                with self._watch.time("calibrating"), listening(block, part, self.model.device) as accumulators:
+                    calibration.advance(self.model, block, index, self._compute_dtype, keep=False)
+                self._begin("solving", index + 1)
+                with self._watch.time("solving"):
+                    solved |= self._solve_part(block, part, accumulators)
             solutions |= {layer.name: solved[layer.name][0] for layer in group}
             results += [solved[layer.name][1] for layer in group]
             self._install(block, layers, {layer.name: solutions[layer.name].weights for layer in group})
         self.finished.save(index, solutions, results)
         return results
 
-    def _solve_group(
-        self, block: nn.Module, group: list[PlannedLayer], accumulators: dict[str, Accumulator]
+    def _solve_part(
+        self, block: nn.Module, part: list[PlannedLayer], accumulators: dict[str, Accumulator]
     ) -> dict[str, tuple[LayerSolution, LayerResult]]:
         """By module name. A Hessian and its factors are freed with the last of its readers."""
-        inputs = by_input(group)
+        inputs = by_input(part)
         hessians = {label: hessian_of(accumulators.pop(label), to[0].name, to[0].matrix) for label, to in inputs.items()}
         solved: dict[str, tuple[LayerSolution, LayerResult]] = {}
         for label, readers in inputs.items():

@@ -60,11 +60,12 @@ class Checkpoint:
 
     @property
     def main_dtype(self) -> str:
-        """The dtype that holds most bytes, as torch spells it."""
+        """The floating dtype that holds most bytes, as torch spells it."""
         total: dict[str, int] = {}
         for info in self.tensors.values():
-            total[info.dtype] = total.get(info.dtype, 0) + info.size_bytes
-        return str(TORCH_DTYPES.get(max(total, key=lambda dtype: total[dtype]), "unknown")).removeprefix("torch.")
+            if info.dtype in TORCH_DTYPES:  # old checkpoints keep masks, too
+                total[info.dtype] = total.get(info.dtype, 0) + info.size_bytes
+        return str(TORCH_DTYPES.get(max(total, key=lambda dtype: total[dtype], default=""), "unknown")).removeprefix("torch.")
 
     @property
     def size_bytes(self) -> int:

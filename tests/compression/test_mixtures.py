@@ -1,6 +1,7 @@
 """Mixtures of experts: both layouts on disk, experts that few tokens reach, routers, and what no family declares."""
 
 from collections.abc import Callable
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from compression.errors import UnsupportedModel
 from compression.families import read_architecture
 from compression.families.base import Matrix
 from compression.hessian import Accumulator, SingularHessian
-from compression.inputs import hessian_of, needed_tokens
+from compression.inputs import by_input, hessian_of, needed_tokens, portions
 from compression.matrix_view import matrix_view
 from compression.models.checkpoint import Checkpoint
 from compression.models.storage import place
@@ -171,6 +172,32 @@ def one_sided_router(folder: Path, block: str) -> None:
     stored = load_file(path)
     stored[f"{block}.block_sparse_moe.gate.weight"].zero_()
     save_file(stored, path, {"format": "pt"})
+
+
+@pytest.mark.parametrize("limit_bytes", [1, 3 * 4 * 32**2, 5 * 4 * 64**2])
+def test_hessians_that_do_not_fit_together_take_more_forwards_and_change_nothing(
+    limit_bytes: int, tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_models.save(tmp_path / "model", "deepseek_v3")
+    run(folder, text, tmp_path / "at once", {"pattern": "2:4"})
+    monkeypatch.setattr("compression.inputs.MAX_HESSIANS_BYTES", limit_bytes)
+    report = run(folder, text, tmp_path / "in portions", {"pattern": "2:4"})
+    at_once, in_portions = tensors(tmp_path / "at once"), tensors(tmp_path / "in portions")
+    assert all(torch.equal(tensor, in_portions[name]) for name, tensor in at_once.items())
+    assert [layer.name for layer in report.layers] == [row.name for row in report.coverage if row.status != "skipped"]
+
+
+def test_portions_hold_every_layer_once_and_are_as_full_as_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, layers = mixtral_block()
+    assert list(portions(layers)) == [list(chain.from_iterable(by_input(layers).values()))]
+    monkeypatch.setattr("compression.inputs.MAX_HESSIANS_BYTES", limit := 4 * (32**2 + 64**2))
+    parts = list(portions(layers))
+    assert sorted(layer.name for part in parts for layer in part) == sorted(layer.name for layer in layers)
+    sizes = [[4 * readers[0].matrix.shape[1] ** 2 for readers in by_input(part).values()] for part in parts]
+    assert all(sum(part) <= limit for part in sizes)
+    assert all(sum(part) + following[0] > limit for part, following in pairwise(sizes))
+    labels = [label for part in parts for label in by_input(part)]
+    assert len(labels) == len(set(labels))
 
 
 @mixtures
