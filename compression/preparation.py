@@ -16,6 +16,7 @@ from compression.finished_blocks import Fingerprint
 from compression.models.checkpoint import Checkpoint
 from compression.models.gguf_source import dequantize_once
 from compression.models.source import ModelSource
+from compression.models.storage import check_places
 from compression.plan import Plan, plan, window_length
 from compression.probe import probe_windows
 from compression.protocol import Calibration, Evaluation, Output
@@ -77,6 +78,7 @@ def prepare(
     folder, notes = dequantize_once(source.path, cache) if source.path.suffix == ".gguf" else (source.path, ())
     checkpoint = Checkpoint(folder)
     planned = plan(resolved, checkpoint.architecture)
+    check_places(checkpoint, planned.layers, may_share=output.format == "dense")
     calibration_seqlen = window_length("calibration.seqlen", calibration.seqlen, checkpoint.architecture)
     evaluation_seqlen = window_length("evaluation.seqlen", evaluation.seqlen, checkpoint.architecture)
     tokenizer = load_tokenizer(folder)

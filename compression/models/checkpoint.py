@@ -56,7 +56,11 @@ class Checkpoint:
         return next((candidate for candidate in candidates if candidate in self.tensors), None)
 
     def dtype_of(self, name: str) -> torch.dtype:
-        return TORCH_DTYPES[self.tensors[name].dtype]
+        """Raises: UnsupportedModel: no floating dtype, which only what is not a weight may have."""
+        dtype = self.tensors[name].dtype
+        if dtype not in TORCH_DTYPES:
+            raise UnsupportedModel(f"tensor {name} holds {dtype}, not floating point numbers")
+        return TORCH_DTYPES[dtype]
 
     @property
     def main_dtype(self) -> str:

@@ -4,8 +4,9 @@ Models hold all experts of a block in one parameter (E, R, C); checkpoints mostl
 the fused one. Readers, writers and checks ask here, so that an artifact keeps the layout of its source.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from compression.errors import UnsupportedModel
 from compression.families.base import Matrix
 from compression.matrix_view import matrix_view
 from compression.models.checkpoint import Checkpoint
+from compression.plan import PlannedLayer
+
+READ_AT_ONCE = 32  # tensors of single experts: files are opened seldom, and few bytes are held twice
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,16 @@ class Place:
     matrix: Matrix
     is_fused: bool
 
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether a tensor of this shape can hold the matrix."""
+        rows, columns = self.matrix.shape
+        if not self.is_fused:
+            return shape == ((columns, rows) if self.matrix.is_transposed else (rows, columns))
+        slot = self.matrix.slot
+        return (
+            slot is not None and len(shape) == 3 and slot.index < shape[0] and slot.rows[1] <= shape[1] and columns == shape[2]
+        )
+
     def view(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """The matrix (out_features, in_features) as a view on its tensor; writing to it writes the tensor."""
         return matrix_view(tensors[self.tensor], self.matrix, is_fused=self.is_fused)
@@ -35,14 +49,12 @@ class Place:
         """Put what a format packs of the matrix in its place.
 
         Args: packed: tensors by their last name, such as {"weight": ...} in storage order.
-        Raises: UnsupportedModel: the matrix shares its tensor with others, and the format has no such layout.
         """
         if not self.is_fused:
             del tensors[self.tensor]
             tensors |= {f"{self.tensor.removesuffix('weight')}{last}": tensor for last, tensor in packed.items()}
             return
-        if packed.keys() != {"weight"}:
-            raise UnsupportedModel(f"{self.tensor} holds all experts in one tensor, which packed formats cannot; use `dense`")
+        assert packed.keys() == {"weight"}, "check_places refuses others"
         weight = packed["weight"]
         self.view(tensors).copy_(weight.T if self.matrix.is_transposed else weight)
 
@@ -61,20 +73,45 @@ def place(checkpoint: Checkpoint, name: str, matrix: Matrix) -> Place:
     return Place(fused, matrix, is_fused=True)
 
 
+def check_places(checkpoint: Checkpoint, layers: Iterable[PlannedLayer], *, may_share: bool) -> None:
+    """Every matrix must be in the checkpoint, in the shape that its config says; from headers alone.
+
+    Args: may_share: whether the output format can hold a tensor of several matrices.
+    Raises: UnsupportedModel: naming the tensor.
+    """
+    for layer in layers:
+        found = place(checkpoint, layer.name, layer.matrix)
+        shape = checkpoint.tensors[found.tensor].shape
+        if not found.fits(shape):
+            says = f"its config says {layer.matrix.shape} for {layer.name}"
+            raise UnsupportedModel(f"tensor {found.tensor} has shape {shape}, {says}")
+        if found.is_fused and not may_share and layer.options is not None:
+            raise UnsupportedModel(f"{found.tensor} holds all experts in one tensor, which packed formats cannot; use `dense`")
+
+
 def assemble(checkpoint: Checkpoint, prefix: str, shape: torch.Size, parts: list[Matrix]) -> Tensor:
-    """Build a fused parameter (E, rows, C) from the tensors of its experts, in their storage dtype.
+    """Build a fused parameter (E, rows, C) from the tensors of its experts, in their widest storage dtype.
 
     Args:
         prefix: full name of the block, with a dot at the end.
         parts: the matrices that lie in the parameter; together they are all of it.
-    Raises: UnsupportedModel: one is not there, or has another shape than the config says.
+    Raises: UnsupportedModel: one is not there, has another shape than the config says, or holds NaN or infinity.
     """
     places = [place(checkpoint, prefix + matrix.name, matrix) for matrix in parts]
-    whole = torch.empty(shape, dtype=checkpoint.dtype_of(places[0].tensor))
-    for found in places:
-        tensors = checkpoint.read([found.tensor])
-        if tuple(found.view(tensors).shape) != found.matrix.shape:
-            actual = tuple(tensors[found.tensor].shape)
-            raise UnsupportedModel(f"tensor {found.tensor} has shape {actual}, its config says {found.matrix.shape}")
-        matrix_view(whole, found.matrix, is_fused=True).copy_(found.view(tensors))
+    dtypes = [checkpoint.dtype_of(found.tensor) for found in places]
+    whole = torch.empty(shape, dtype=reduce(torch.promote_types, dtypes))
+    for first in range(0, len(places), READ_AT_ONCE):
+        some = places[first : first + READ_AT_ONCE]
+        tensors = checkpoint.read(found.tensor for found in some)
+        for found in some:
+            check_values(found.tensor, tensors[found.tensor])
+            if not found.fits(actual := tuple(tensors[found.tensor].shape)):
+                raise UnsupportedModel(f"tensor {found.tensor} has shape {actual}, its config says {found.matrix.shape}")
+            matrix_view(whole, found.matrix, is_fused=True).copy_(found.view(tensors))
     return whole
+
+
+def check_values(name: str, tensor: Tensor) -> None:
+    """Raises: UnsupportedModel: a weight that no healthy checkpoint holds."""
+    if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+        raise UnsupportedModel(f"tensor {name} holds NaN, infinity or integers; the checkpoint is damaged")

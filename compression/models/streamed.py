@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from compression.errors import UnsupportedModel
 from compression.families.base import Matrix
 from compression.models.checkpoint import Checkpoint
-from compression.models.storage import assemble
+from compression.models.storage import assemble, check_values
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,7 @@ class StreamedModel:
         assert present is not None
         if tensor.shape != present.shape:
             raise UnsupportedModel(f"tensor {stored} has shape {tuple(tensor.shape)}, its config says {tuple(present.shape)}")
-        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
-            raise UnsupportedModel(f"tensor {stored} holds NaN, infinity or integers; the checkpoint is damaged")
+        check_values(stored, tensor)
         if leaf in module._parameters:
             module._parameters[leaf] = _frozen(tensor.to(self.compute_dtype))
         else:

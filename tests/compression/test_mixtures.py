@@ -1,5 +1,6 @@
 """Mixtures of experts: both layouts on disk, experts that few tokens reach, routers, and what no family declares."""
 
+import json
 from collections.abc import Callable
 from itertools import chain, pairwise
 from pathlib import Path
@@ -20,10 +21,11 @@ from compression.hessian import Accumulator, SingularHessian
 from compression.inputs import by_input, hessian_of, needed_tokens, portions
 from compression.matrix_view import matrix_view
 from compression.models.checkpoint import Checkpoint
-from compression.models.storage import place
+from compression.models.storage import check_places, place
 from compression.models.streamed import StreamedModel
-from compression.plan import PlannedLayer
+from compression.plan import PlannedLayer, plan
 from compression.protocol import Calibration, Evaluation
+from compression.recipe import parse_recipe, resolve
 from compression.report import Report
 from compression.weights import DenseWeights
 from tests import tiny_models
@@ -332,10 +334,47 @@ def test_expert_of_another_shape_or_with_nan_is_refused_by_name(tmp_path: Path) 
     folder = tiny_models.save(tmp_path / "model", "mixtral")
     stored = load_file(folder / "model.safetensors")
     name = "model.layers.0.block_sparse_moe.experts.2.w3.weight"
-    for bad, reason in ((torch.zeros(60, 32), "has shape"), (torch.full((64, 32), torch.nan), "holds NaN")):
+    integers = torch.zeros(64, 32, dtype=torch.int32)
+    unfit = (torch.zeros(60, 32), "has shape"), (torch.full((64, 32), torch.nan), "holds NaN"), (integers, "holds I32")
+    for bad, reason in unfit:
         save_file(stored | {name: bad}, folder / "model.safetensors", {"format": "pt"})
-        with pytest.raises(UnsupportedModel, match=reason):
+        with pytest.raises(UnsupportedModel, match=rf"experts\.2\.w3\.weight {reason}"):
             StreamedModel(Checkpoint(folder), CPU, torch.float32).load_block(0)
+
+
+@pytest.mark.parametrize("save", [tiny_models.save, save_fused], ids=["apart", "fused"])
+def test_shapes_on_disk_are_held_against_the_config_before_any_work(
+    save: Callable[[Path, str], Path], tmp_path: Path, text: Path
+) -> None:
+    folder = save(tmp_path / "model", "mixtral")
+    config = json.loads((folder / "config.json").read_text())
+    for changes in ({"intermediate_size": 96}, {"num_local_experts": 5}, {"head_dim": 16}):
+        (folder / "config.json").write_text(json.dumps(config | changes))
+        with pytest.raises(UnsupportedModel, match=r"has shape \(.*its config says|has no tensor"):
+            run(folder, text, tmp_path / "out", {"pattern": "2:4"})
+        assert not list(tmp_path.glob(".out*/blocks/block*"))
+
+
+def test_packed_formats_refuse_a_tensor_of_all_experts_but_not_one_tensor_for_each(tmp_path: Path) -> None:
+    for folder in (save_fused(tmp_path / "fused", "mixtral"), tiny_models.save(tmp_path / "apart", "mixtral")):
+        checkpoint = Checkpoint(folder)
+        layers = plan(resolve(parse_recipe({"bits": 4})), checkpoint.architecture).layers
+        check_places(checkpoint, layers, may_share=True)
+        if folder.name == "apart":
+            check_places(checkpoint, layers, may_share=False)
+            continue
+        with pytest.raises(UnsupportedModel, match="holds all experts in one tensor"):
+            check_places(checkpoint, layers, may_share=False)
+
+
+def test_experts_stored_in_unlike_dtypes_lose_nothing(tmp_path: Path) -> None:
+    folder = tiny_models.save(tmp_path / "model", "mixtral")
+    stored = load_file(folder / "model.safetensors")
+    name = "model.layers.0.block_sparse_moe.experts.0.w1.weight"
+    save_file(stored | {name: stored[name].to(torch.bfloat16)}, folder / "model.safetensors", {"format": "pt"})
+    both = StreamedModel(Checkpoint(folder), CPU, torch.float32).load_block(0).get_parameter("mlp.experts.gate_up_proj")
+    assert torch.equal(both[0, :64], stored[name].to(torch.bfloat16).float())
+    assert torch.equal(both[1, :64], stored[name.replace("experts.0", "experts.1")])
 
 
 @mixtures
