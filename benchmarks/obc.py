@@ -19,8 +19,8 @@ from torch import Tensor
 from benchmarks.quality import demo_model
 from benchmarks.results import Row, print_table, write_json
 from compression import environment, methods  # noqa: F401  registers the solvers
-from compression.block import by_input, matrix_weight
-from compression.inputs import hessian_of, listening
+from compression.block import matrix_weight
+from compression.inputs import by_input, hessian_of, listening
 from compression.layer import LayerProblem, relative_error
 from compression.models.source import ModelSource
 from compression.models.streamed import StreamedModel

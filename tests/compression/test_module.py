@@ -66,11 +66,8 @@ def patches(module: nn.Conv2d, images_BCHW: Tensor, group: int) -> Tensor:
 
 def options_of(method: type[MethodOptions]) -> LayerOptions:
     """2:4 and 4 bit, whichever of them the method knows."""
-    chosen: dict[str, Any] = {}
-    if "sparsity" in method.model_fields:
-        chosen |= {"sparsity": 0.5, "pattern": "2:4"}
-    if "bits" in method.model_fields:
-        chosen |= {"bits": 4, "group_size": "row"}
+    asked = {"sparsity": 0.5, "pattern": "2:4", "bits": 4, "group_size": "row"}
+    chosen: dict[str, Any] = {name: value for name, value in asked.items() if name in method.model_fields}
     options: Any = method(**chosen)
     return options  # type: ignore[no-any-return]
 
