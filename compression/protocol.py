@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-OutputFormat = Literal["dense"]
+OutputFormat = Literal["dense", "compressed-tensors", "gptq"]
 
 
 class _Part(BaseModel):
@@ -74,5 +74,5 @@ class Output(_Part):
     format: OutputFormat = Field(
         "dense",
         description="`dense`: a safetensors checkpoint in the source's dtype; zeros are real zeros, quantised weights "
-        "are stored de-quantised.",
+        "are stored de-quantised. `compressed-tensors` and `gptq`: packed integer codes, for transformers and vLLM.",
     )

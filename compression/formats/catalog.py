@@ -5,16 +5,19 @@ A format says in words what it refuses, and which options it wants where the use
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compression.errors import InvalidOptions
+from compression.families.base import Architecture
+from compression.formats import rules_packed
 from compression.options import LayerOptions
 from compression.protocol import OutputFormat
 
-Refusal = Callable[[LayerOptions], str | None]
+if TYPE_CHECKING:  # plan imports recipe, which imports this
+    from compression.plan import Plan, PlannedLayer
 
 
-def _takes_all(_: LayerOptions) -> str | None:
+def _takes_all(*_: Any) -> str | None:
     return None
 
 
@@ -29,7 +32,9 @@ class Format:
     Args:
         content: what its files hold, in a sentence.
         loads_in: software that reads it.
-        refuses: why a matrix with these options cannot be written, or None.
+        refuses: why a matrix with these options cannot be written, or None; known when a job is submitted.
+        refuses_layer: the same of one matrix of the model, whose widths and place are known now.
+        refuses_plan: the same of the whole: what its matrices can be alone but not together.
         defaults: given the flat options that the user named, further ones that the format wants.
         carries_embeddings: whether embedding and head can be stored in 8 bits.
     """
@@ -37,7 +42,9 @@ class Format:
     name: OutputFormat
     content: str
     loads_in: tuple[str, ...]
-    refuses: Refusal = _takes_all
+    refuses: Callable[[LayerOptions], str | None] = _takes_all
+    refuses_layer: "Callable[[PlannedLayer, Architecture], str | None]" = _takes_all
+    refuses_plan: "Callable[[Plan, Architecture], str | None]" = _takes_all
     defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _no_defaults
     carries_embeddings: bool = False
 
@@ -49,6 +56,23 @@ FORMATS: dict[str, Format] = {
             "dense",
             "safetensors in the source's dtype: zeros are real zeros, quantised weights are stored de-quantised.",
             ("transformers", "vLLM"),
+        ),
+        Format(
+            "compressed-tensors",
+            "safetensors with codes of 2 to 8 bits packed in 32-bit words, a scale to each group or row (`pack-quantized`).",
+            ("transformers with compressed-tensors", "vLLM (symmetric; asymmetric with 4 or 8 bits)"),
+            refuses=rules_packed.compressed_tensors_refuses,
+            refuses_layer=rules_packed.compressed_tensors_refuses_layer,
+            refuses_plan=rules_packed.compressed_tensors_refuses_plan,
+            defaults=rules_packed.symmetric_unless_told,
+        ),
+        Format(
+            "gptq",
+            "safetensors with codes of 2, 3, 4 or 8 bits packed in 32-bit words, zero points, scales, a group to each input.",
+            ("gptqmodel", "transformers with optimum and gptqmodel", "vLLM"),
+            refuses=rules_packed.gptq_refuses,
+            refuses_layer=rules_packed.gptq_refuses_layer,
+            defaults=rules_packed.symmetric_unless_told,
         ),
     )
 }
@@ -64,3 +88,18 @@ def check_options(name: OutputFormat, options: LayerOptions, where: str) -> None
     if reason is not None:
         others = ", ".join(found.name for found in FORMATS.values() if found.refuses(options) is None)
         raise InvalidOptions("output.format", f"{name} cannot hold {where} ({options.method}): {reason}", f"here: {others}")
+
+
+def check_plan(name: OutputFormat, plan: "Plan", architecture: Architecture) -> None:
+    """Refuse a plan whose result the format cannot hold, before any weight is read.
+
+    Raises: InvalidOptions: with the reason, and the matrix that it is about.
+    """
+    form = FORMATS[name]
+    for layer in plan.targeted:
+        reason = form.refuses_layer(layer, architecture)
+        if reason is not None:
+            raise InvalidOptions("output.format", f"{name} cannot hold {layer.name}: {reason}")
+    reason = form.refuses_plan(plan, architecture)
+    if reason is not None:
+        raise InvalidOptions("output.format", f"{name} cannot hold this model: {reason}")

@@ -69,6 +69,12 @@ def write_shards(export: Export, pack: Pack, *, config: Mapping[str, Any]) -> No
 
     Args: config: entries to add to the source's config.json.
     """
+    write_tensors(export, pack)
+    write_config(export, config)
+
+
+def write_tensors(export: Export, pack: Pack) -> None:
+    """Write every tensor of the source, solved matrices packed, and their index."""
     by_block = names_by_block(export.checkpoint)
     weight_map: dict[str, str] = {}
     total_bytes = 0
@@ -81,9 +87,13 @@ def write_shards(export: Export, pack: Pack, *, config: Mapping[str, Any]) -> No
         weight_map |= dict.fromkeys(tensors, shard)
         total_bytes += sum(tensor.nbytes for tensor in tensors.values())
     index = {"metadata": {"total_size": total_bytes}, "weight_map": dict(sorted(weight_map.items()))}
-    _write_json(export.folder / INDEX_FILE, index)
+    write_json(export.folder / INDEX_FILE, index)
+
+
+def write_config(export: Export, config: Mapping[str, Any]) -> None:
+    """Write the source's config.json with these entries added, and what else a loader needs beside the tensors."""
     source = {name: value for name, value in export.checkpoint.config.items() if name != "auto_map"}  # no code is written
-    _write_json(export.folder / "config.json", {**source, **config})
+    write_json(export.folder / "config.json", {**source, **config})
     copy_tokenizer(export)
 
 
@@ -103,7 +113,7 @@ def _replace(tensors: dict[str, Tensor], export: Export, block: int, pack: Pack)
             export.place(layer).replace(tensors, packed)
 
 
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from compression.formats import dense
+from compression.formats import compressed_tensors, dense, gptq
 from compression.formats.export import Export
 from compression.plan import PlannedLayer
 from compression.protocol import OutputFormat
@@ -19,12 +19,16 @@ class FormatFiles:
     Args:
         write: writes the whole artifact folder but report and manifest.
         read_matrix: values (R, C) of one matrix of a written folder, by this project's own reading of the layout.
+        needs: packages that transformers needs to load the folder.
     """
 
     write: Callable[[Export], None]
     read_matrix: Callable[[Path, PlannedLayer], Tensor]
+    needs: tuple[str, ...] = ()
 
 
 FILES: dict[OutputFormat, FormatFiles] = {
     "dense": FormatFiles(dense.write, dense.read_matrix),
+    "compressed-tensors": FormatFiles(compressed_tensors.write, compressed_tensors.read_matrix, ("compressed_tensors",)),
+    "gptq": FormatFiles(gptq.write, gptq.read_matrix, ("gptqmodel", "optimum")),
 }
