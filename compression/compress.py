@@ -115,7 +115,7 @@ def compress(
             verification=verification,
             layers=tuple(result.layers),
             coverage=summary.coverage(job.plan, result.layers),
-            sizes=summary.sizes(job, result.layers, partial),
+            sizes=summary.sizes(job, result.layers, partial, output.format),
             seconds={name: round(seconds, 3) for name, seconds in watch.seconds.items()},
             memory=meter.peak(),
             environment=environment.describe(torch_device, compute),
@@ -179,7 +179,9 @@ def _verify(
         verification = unverified("none", "the files were read back; loading them was not asked for").verification
         return verification, None, "no sample: the artifact was not loaded"
     assert result.probe is not None
-    certificate = certify(export.folder, export.output.format, result.probe, scratch, str(device))
+    certificate = certify(
+        export.folder, export.output.format, result.probe, scratch, str(device), parameters=job.checkpoint.parameters
+    )
     if certificate.generated is None:
         return certificate.verification, None, f"no sample: {certificate.verification.detail}"
     greedy = sample(job.checkpoint.folder, job.tokenizer, device, job.probe_WL[0], certificate.generated)

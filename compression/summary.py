@@ -8,13 +8,15 @@ from compression.errors import VerificationError
 from compression.evaluation import WindowScore
 from compression.plan import Plan
 from compression.preparation import Job
+from compression.protocol import OutputFormat
 from compression.report import Coverage, EvaluationResult, LayerResult, Sizes
 from compression.statistics import summarise, worst_tokens
 
-DENSE_NOTE = (
-    "The dense format keeps the source's dtype and layout: zeros are stored as zeros and quantised weights de-quantised, "
-    "so that the file loads everywhere and is no smaller than its source."
-)
+WHY_NOT_SMALLER = {
+    "dense": "the dense format keeps the source's dtype and layout, zeros stored as zeros and quantised weights de-quantised, "
+    "so that the file loads everywhere",
+}
+OF_PACKED = "what stays dense (embedding, head, norms, matrices left alone) and the scales outweigh what the codes save"
 
 
 def results(job: Job, scores: Sequence[WindowScore]) -> tuple[EvaluationResult, ...]:
@@ -46,16 +48,25 @@ def coverage(plan: Plan, layers: Sequence[LayerResult]) -> tuple[Coverage, ...]:
     return tuple(rows)
 
 
-def sizes(job: Job, layers: Sequence[LayerResult], folder: Path) -> Sizes:
+def sizes(job: Job, layers: Sequence[LayerResult], folder: Path, output_format: OutputFormat) -> Sizes:
     """Bytes before and after, and what the targeted weights would need in a packed format."""
+    source_bytes = job.checkpoint.size_bytes
+    artifact_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     parameters = [math.prod(layer.shape) for layer in layers]
     zeros = [round(layer.sparsity * count) for layer, count in zip(layers, parameters, strict=True)]
     bits = [layer.bits_per_weight * count for layer, count in zip(layers, parameters, strict=True)]
     return Sizes(
-        source_bytes=job.checkpoint.size_bytes,
-        artifact_bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
+        source_bytes=source_bytes,
+        artifact_bytes=artifact_bytes,
         targeted_parameters=sum(parameters),
         zero_parameters=sum(zeros),
         bits_per_targeted_weight=sum(bits) / sum(parameters),
-        note=DENSE_NOTE,
+        note=size_note(output_format, source_bytes, artifact_bytes),
     )
+
+
+def size_note(output_format: OutputFormat, source_bytes: int, artifact_bytes: int) -> str:
+    """How much smaller the artifact is than its source, or that it is not, and why."""
+    if artifact_bytes < source_bytes:
+        return f"The artifact takes {artifact_bytes / source_bytes:.1%} of its source's bytes."
+    return f"The artifact is no smaller than its source: {WHY_NOT_SMALLER.get(output_format, OF_PACKED)}."

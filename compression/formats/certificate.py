@@ -11,7 +11,6 @@ from typing import Any
 import psutil
 
 from compression.errors import VerificationError
-from compression.models.checkpoint import Checkpoint
 from compression.probe import Probe
 from compression.protocol import OutputFormat
 from compression.report import Verification
@@ -31,6 +30,8 @@ class Loader:
 
 LOADERS: dict[OutputFormat, Loader] = {
     "dense": Loader(("transformers",), "with_transformers.py"),
+    "compressed-tensors": Loader(("transformers", "compressed_tensors"), "with_transformers.py"),
+    "gptq": Loader(("gptqmodel", "optimum"), "with_gptqmodel.py"),
 }
 
 
@@ -47,11 +48,14 @@ def unverified(loader: str, reason: str) -> Certificate:
     return Certificate(Verification(loader=loader, verdict="not verified", detail=reason))
 
 
-def certify(folder: Path, output_format: OutputFormat, probe: Probe, scratch: Path, device: str) -> Certificate:
+def certify(
+    folder: Path, output_format: OutputFormat, probe: Probe, scratch: Path, device: str, *, parameters: int
+) -> Certificate:
     """Load an artifact in a fresh process and compare its logits with the probe's.
 
     Args:
         scratch: an existing folder for the probe's file.
+        parameters: of the model; loaders may unpack all of them.
     Raises: VerificationError: the loader fails on the artifact, or its logits differ by more than rounding.
     """
     loader = LOADERS.get(output_format)
@@ -60,7 +64,7 @@ def certify(folder: Path, output_format: OutputFormat, probe: Probe, scratch: Pa
     missing = [package for package in loader.packages if find_spec(package) is None]
     if missing:
         return unverified(" + ".join(loader.packages), f"not installed here: {', '.join(missing)}")
-    if not fits(folder):
+    if not fits(parameters):
         return unverified(" + ".join(loader.packages), "the whole model does not fit in free memory")
     path = scratch / "probe.safetensors"
     probe.save(path)
@@ -84,9 +88,9 @@ def certify(folder: Path, output_format: OutputFormat, probe: Probe, scratch: Pa
     return Certificate(verification, found["generated"])
 
 
-def fits(folder: Path) -> bool:
+def fits(parameters: int) -> bool:
     """Whether a whole float32 model, with some room to run, fits in the free host memory."""
-    needed: float = Checkpoint(folder).parameters * 4 * 1.5
+    needed = parameters * 4 * 1.5
     available: int = psutil.virtual_memory().available
     return needed < available
 

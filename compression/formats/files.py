@@ -19,16 +19,14 @@ class FormatFiles:
     Args:
         write: writes the whole artifact folder but report and manifest.
         read_matrix: values (R, C) of one matrix of a written folder, by this project's own reading of the layout.
-        needs: packages that transformers needs to load the folder.
     """
 
     write: Callable[[Export], None]
     read_matrix: Callable[[Path, PlannedLayer], Tensor]
-    needs: tuple[str, ...] = ()
 
 
 FILES: dict[OutputFormat, FormatFiles] = {
     "dense": FormatFiles(dense.write, dense.read_matrix),
-    "compressed-tensors": FormatFiles(compressed_tensors.write, compressed_tensors.read_matrix, ("compressed_tensors",)),
-    "gptq": FormatFiles(gptq.write, gptq.read_matrix, ("gptqmodel", "optimum")),
+    "compressed-tensors": FormatFiles(compressed_tensors.write, compressed_tensors.read_matrix),
+    "gptq": FormatFiles(gptq.write, gptq.read_matrix),
 }

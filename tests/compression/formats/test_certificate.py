@@ -29,7 +29,7 @@ def probe_of(folder: Path) -> Probe:
 
 def test_artifact_that_is_what_the_pass_saw_is_ok_and_speaks(artifact: Path, tmp_path: Path) -> None:
     probe = probe_of(artifact)
-    found = certify(artifact, "dense", probe, tmp_path, "cpu")
+    found = certify(artifact, "dense", probe, tmp_path, "cpu", parameters=1000)
     assert found.verification.verdict == "ok"
     assert found.verification.loader.startswith("transformers ")
     assert found.verification.max_logit_difference == pytest.approx(0, abs=1e-5)
@@ -46,7 +46,7 @@ def test_artifact_that_is_what_the_pass_saw_is_ok_and_speaks(artifact: Path, tmp
 def test_artifact_with_other_weights_is_refused_with_the_figure(artifact: Path, tmp_path: Path) -> None:
     probe = probe_of(artifact)
     with pytest.raises(VerificationError, match=r"predictions are \d\S* nats \(KL\) from those that the pass measured"):
-        certify(artifact, "dense", Probe(probe.ids_WL, probe.logits_WLV.roll(1, -1) * 20), tmp_path, "cpu")
+        certify(artifact, "dense", Probe(probe.ids_WL, probe.logits_WLV.roll(1, -1) * 20), tmp_path, "cpu", parameters=1000)
 
 
 def test_artifact_that_does_not_load_is_refused_with_what_the_loader_said(tmp_path: Path) -> None:
@@ -56,12 +56,12 @@ def test_artifact_that_does_not_load_is_refused_with_what_the_loader_said(tmp_pa
     name = "model.layers.0.mlp.up_proj.weight"
     save_file(tensors | {name: tensors[name][:5].clone()}, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(VerificationError, match=r"does not load \(with_transformers\.py\): .*mismatch"):
-        certify(folder, "dense", probe, tmp_path, "cpu")
+        certify(folder, "dense", probe, tmp_path, "cpu", parameters=1000)
 
 
 def test_absent_loader_means_not_verified_never_ok(artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(certificate.LOADERS, "dense", Loader(("a_package_that_nobody_wrote",), "with_transformers.py"))
-    found = certify(artifact, "dense", probe_of(artifact), tmp_path, "cpu")
+    found = certify(artifact, "dense", probe_of(artifact), tmp_path, "cpu", parameters=1000)
     assert found.verification.verdict == "not verified"
     assert found.verification.detail == "not installed here: a_package_that_nobody_wrote"
     assert found.generated is None
