@@ -16,7 +16,7 @@ from compression.formats.export import Export, write_config, write_tensors
 from compression.formats.packing import pack, unpack
 from compression.formats.rules_packed import Layout
 from compression.formats.stored import StoredMatrix
-from compression.models.linears import linear_names
+from compression.models.names import read_names
 from compression.plan import Plan, PlannedLayer
 from compression.weights import GridWeights, Weights
 
@@ -32,8 +32,9 @@ def write(export: Export) -> None:
         packed.add(layer.name)
         return pack_matrix(Codes.of(weights), storage_dtype, is_symmetric=is_symmetric)
 
-    write_tensors(export, pack_layer)
-    write_config(export, {"quantization_config": quantization_config(export.plan, packed, linear_names(export.checkpoint))})
+    names = read_names(export.checkpoint)
+    write_tensors(export, pack_layer, names.of_stored)
+    write_config(export, {"quantization_config": quantization_config(export.plan, packed, names.linears)})
 
 
 def pack_matrix(codes: Codes, storage_dtype: torch.dtype, *, is_symmetric: bool) -> dict[str, Tensor]:

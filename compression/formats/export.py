@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -73,8 +74,11 @@ def write_shards(export: Export, pack: Pack, *, config: Mapping[str, Any]) -> No
     write_config(export, config)
 
 
-def write_tensors(export: Export, pack: Pack) -> None:
-    """Write every tensor of the source, solved matrices packed, and their index."""
+def write_tensors(export: Export, pack: Pack, renames: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write every tensor of the source, solved matrices packed, and their index.
+
+    Args: renames: the source's name of a tensor -> the artifact's, where it differs.
+    """
     by_block = names_by_block(export.checkpoint)
     weight_map: dict[str, str] = {}
     total_bytes = 0
@@ -83,6 +87,7 @@ def write_tensors(export: Export, pack: Pack) -> None:
         tensors = export.checkpoint.read(names)
         if number > 1:
             _replace(tensors, export, number - 2, pack)
+        tensors = {_renamed(name, renames): tensor for name, tensor in tensors.items()}
         save_file(tensors, export.folder / shard, {"format": "pt"})
         weight_map |= dict.fromkeys(tensors, shard)
         total_bytes += sum(tensor.nbytes for tensor in tensors.values())
@@ -111,6 +116,13 @@ def _replace(tensors: dict[str, Tensor], export: Export, block: int, pack: Pack)
         if layer.name in solved:
             packed = pack(layer, solved[layer.name], export.storage_dtype(layer))
             export.place(layer).replace(tensors, packed)
+
+
+def _renamed(name: str, renames: Mapping[str, str]) -> str:
+    """A packed tensor goes where the weight went that it replaces."""
+    module, _, last = name.rpartition(".")
+    weight = renames.get(f"{module}.weight")
+    return renames.get(name, name) if weight is None else f"{weight.removesuffix('weight')}{last}"
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

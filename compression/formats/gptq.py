@@ -20,6 +20,7 @@ from compression.formats.export import Export, write_config, write_json, write_t
 from compression.formats.packing import pack, unpack
 from compression.formats.rules_packed import Layout
 from compression.formats.stored import StoredMatrix
+from compression.models.names import read_names
 from compression.plan import Plan, PlannedLayer
 from compression.weights import GridWeights, Weights
 
@@ -38,7 +39,7 @@ def write(export: Export) -> None:
         packed.add(layer.name)
         return pack_matrix(Codes.of(weights), scale_dtype(storage_dtype), version)
 
-    write_tensors(export, pack_layer)
+    write_tensors(export, pack_layer, read_names(export.checkpoint).of_stored)
     config = quantization_config(export.plan, packed)
     write_config(export, {"quantization_config": config})
     write_json(export.folder / CONFIG_FILE, config)

@@ -11,19 +11,14 @@ from compression.models.headers import read_folder
 
 
 class StoredMatrix:
-    """The tensors of one module, by their last name.
-
-    Args: name: the module's name in the model; a checkpoint may leave leading parts of it out.
-    """
+    """The tensors of one module by their last name, and what config.json says of them. Args: name: the module's, in full."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        found = read_folder(folder)
-        prefixes = [f"{'.'.join(name.split('.')[k:])}." for k in range(name.count(".") + 1)]
-        prefix = next(one for one in prefixes if any(stored.startswith(one) for stored in found))
         self.tensors: dict[str, Tensor] = {}
-        for stored, info in found.items():
-            if stored.startswith(prefix):
+        for stored, info in read_folder(folder).items():
+            module, _, last = stored.rpartition(".")
+            if module == name:
                 with safe_open(info.file, framework="pt") as shard:
-                    self.tensors[stored.removeprefix(prefix)] = shard.get_tensor(stored)
+                    self.tensors[last] = shard.get_tensor(stored)
         config = json.loads((folder / "config.json").read_text("utf-8"))
-        self.quantization_config: dict[str, Any] = config.get("quantization_config", {})
+        self.quantization_config: dict[str, Any] = config["quantization_config"]
