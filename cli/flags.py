@@ -39,6 +39,7 @@ Symmetric = Annotated[bool | None, _recipe("--symmetric/--asymmetric", "Zero poi
 Grid = Annotated[str | None, _recipe("--grid", "`minmax`, or `mse`.")]
 ActOrder = Annotated[bool | None, _recipe("--act-order/--no-act-order", "Visit columns by falling importance.")]
 StaticGroups = Annotated[bool | None, _recipe("--static-groups/--no-static-groups", "Fit the grids before the sweep.")]
+OutlierThreshold = Annotated[float | None, _recipe("--outlier-threshold", "spqr: smaller keeps more weights in float16.")]
 Damp = Annotated[float | None, _recipe("--damp", "Damping, as a fraction of the mean of diag(H).")]
 BlockSize = Annotated[int | None, _recipe("--block-size", "Columns between two lazy updates.")]
 Force = Annotated[bool | None, _recipe("--force", "Let obc solve matrices beyond its time limit.")]

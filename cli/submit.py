@@ -27,6 +27,7 @@ def submit(
     grid: flags.Grid = None,
     act_order: flags.ActOrder = None,
     static_groups: flags.StaticGroups = None,
+    outlier_threshold: flags.OutlierThreshold = None,
     damp: flags.Damp = None,
     block_size: flags.BlockSize = None,
     force: flags.Force = None,
@@ -64,8 +65,8 @@ def submit(
     wanted = flags.recipe(
         recipe,
         method=method, sparsity=sparsity, pattern=pattern, bits=bits, group_size=group_size, symmetric=symmetric, grid=grid,
-        act_order=act_order, static_groups=static_groups, damp=damp, block_size=block_size, true_sequential=true_sequential,
-        ignore=ignore, skip_blocks=skip_block, force=force,
+        act_order=act_order, static_groups=static_groups, outlier_threshold=outlier_threshold, damp=damp,
+        block_size=block_size, true_sequential=true_sequential, ignore=ignore, skip_blocks=skip_block, force=force,
     )  # fmt: skip
     texts = flags.texts(
         calibration=calibration, nsamples=nsamples, seqlen=seqlen, seed=seed,

@@ -15,6 +15,7 @@ from compression.matrix_view import matrix_view
 from compression.plan import PlannedLayer
 from compression.registry import solve
 from compression.report import LayerResult
+from compression.spqr_weights import SpqrWeights
 from compression.weights import DenseWeights, GridWeights, Weights
 
 
@@ -88,7 +89,7 @@ def solve_matrix(
         raise NumericalError(layer.name, f"{solution.method} gave weights that {storage_dtype} cannot hold")
     if isinstance(solution.weights, DenseWeights):
         solution = replace(solution, weights=DenseWeights(stored_RC))
-    grid = solution.weights if isinstance(solution.weights, GridWeights) else None
+    coded = solution.weights if isinstance(solution.weights, GridWeights | SpqrWeights) else None
     result = LayerResult(
         name=layer.name,
         block=layer.block,
@@ -96,8 +97,8 @@ def solve_matrix(
         method=solution.method,
         relative_error=relative_error(W_RC, stored_RC.float(), hessian),
         sparsity=float((stored_RC == 0).sum()) / stored_RC.numel(),
-        bits=grid.bits if grid else None,
-        group_size=grid.group_size if grid and grid.group_size < W_RC.shape[1] else None,
+        bits=coded.bits if coded else None,
+        group_size=coded.group_size if coded and coded.group_size < W_RC.shape[1] else None,
         bits_per_weight=solution.weights.stored_bits() / stored_RC.numel(),
         damp=solution.damp,
         tokens=hessian.tokens,

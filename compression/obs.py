@@ -1,8 +1,8 @@
-"""The one blocked column sweep that SparseGPT, OPTQ and their joint form share.
+"""The one blocked column sweep that SparseGPT, OPTQ, their joint form and SpQR share.
 
 Columns are decided left to right for all rows at once; the error of each is pushed onto the columns after it through the
 rows of U, H^-1 = U^T U. Inside a block of columns at once, behind the block by one matrix product (the lazy update).
-The three methods differ only in what they decide for a column: keep or zero (`Pruner`), round (`Rounder`), or both.
+The methods differ only in what they decide for a column: keep or zero (`Pruner`), round (`ColumnRounder`), or both.
 
 Shapes: R = out_features, C = in_features, B = columns of a block, G = groups in a row. Weights are worked on transposed
 (C, R), so that a column of the matrix is one contiguous row.
@@ -83,6 +83,15 @@ class NmPruner:
         return self._keep_RM[:, place]
 
 
+class ColumnRounder(Protocol):
+    """Decides what a column is rounded to."""
+
+    align: int  # as a pruner's
+
+    def round(self, w_R: Tensor, W_CR: Tensor, column: int) -> Tensor:
+        """New values (R,) of a column; `w_R` is the column after pruning, W_CR holds all earlier updates for its group."""
+
+
 class Rounder:
     """Rounds columns to grids, keeps the codes, and fits grids on the way unless they were fitted beforehand.
 
@@ -116,7 +125,6 @@ class Rounder:
         self.align = 1 if self._is_static or groups == 1 else self._groups.count(0)
 
     def round(self, w_R: Tensor, W_CR: Tensor, column: int) -> Tensor:
-        """Round one column; `w_R` is the column after pruning."""
         group = self._groups[column]
         if not self._is_static and (column == 0 or self._groups[column - 1] != group):
             self._fit(W_CR[column : column + self._groups.count(group)], group)
@@ -137,7 +145,7 @@ class Rounder:
         self.scale_RG[:, group], self.zero_RG[:, group] = scale_RG[:, 0], zero_RG[:, 0]
 
 
-def sweep(W_RC: Tensor, U_CC: Tensor, *, pruner: Pruner | None, rounder: Rounder | None, block_size: int) -> Sweep:
+def sweep(W_RC: Tensor, U_CC: Tensor, *, pruner: Pruner | None, rounder: ColumnRounder | None, block_size: int) -> Sweep:
     """Decide every column and let the columns after it make up for the error.
 
     Args: W_RC: float32 weights in the order of U; not modified.
@@ -156,7 +164,9 @@ def sweep(W_RC: Tensor, U_CC: Tensor, *, pruner: Pruner | None, rounder: Rounder
     return Sweep(W_CR.T.contiguous(), squared_error)
 
 
-def _sweep_block(W_CR: Tensor, U_CC: Tensor, first: int, last: int, pruner: Pruner | None, rounder: Rounder | None) -> Tensor:
+def _sweep_block(
+    W_CR: Tensor, U_CC: Tensor, first: int, last: int, pruner: Pruner | None, rounder: ColumnRounder | None
+) -> Tensor:
     """Columns first..last-1 in place; returns their errors E (B, R)."""
     E_BR = torch.empty_like(W_CR[first:last])
     diagonal = U_CC.diagonal()[first:last].tolist()

@@ -21,7 +21,11 @@ BlockPattern = Annotated[
     str, StringConstraints(pattern=r"^(unstructured|[1-9][0-9]?:[1-9][0-9]?|block:([2-9]|[12][0-9]|3[0-2]))$")
 ]
 Grid = Literal["minmax", "mse"]
-MethodName = Literal["magnitude", "rtn", "wanda", "sparsegpt", "optq", "joint", "obc"]
+StatisticBits = Literal[2, 3, 4, 5, 6, 8]
+RunLength = Annotated[int, Field(ge=1, le=1024)]
+OutlierThreshold = Annotated[float, Field(ge=0, le=1e9)]
+SPQR_THRESHOLD = 0.3  # at 3 bits; an error goes with the square of the step, so every further bit takes a quarter of it
+MethodName = Literal["magnitude", "rtn", "wanda", "sparsegpt", "optq", "joint", "obc", "spqr"]
 
 
 class MethodOptions(BaseModel):
@@ -182,8 +186,30 @@ class ObcOptions(MethodOptions):
         return QuantizationOptions(**self.model_dump(include=set(QuantizationOptions.model_fields)))
 
 
+class SpqrOptions(SecondOrderOptions):
+    good_for: ClassVar[str] = (
+        "Near-lossless 3-4 bits: small groups whose scales are quantised too, and the few weights that round badly in float16."
+    )
+    method: Literal["spqr"] = "spqr"
+    bits: Literal[2, 3, 4] = Field(description="Bits per code.")
+    group_size: GroupSize = Field(16, description="Consecutive visited inputs of a row that share one scale, or `row`.")
+    qq_group_size: RunLength = Field(16, description="Consecutive rows whose scales (and zero points) share one grid.")
+    qq_scale_bits: StatisticBits = Field(3, description="Bits per quantised scale.")
+    qq_zero_bits: StatisticBits = Field(3, description="Bits per quantised zero point.")
+    outlier_threshold: OutlierThreshold = Field(
+        default_factory=lambda made: SPQR_THRESHOLD * 4.0 ** (3 - made.get("bits", 3)),
+        description="A weight is kept as an outlier where rounding it would cost more than this, as a multiple of the layer's "
+        "mean column variance: smaller means more outliers; 0 keeps every weight, 1e9 none. Default: 1.2, 0.3, 0.075 at 2, 3, "
+        "4 bits, which keeps almost 1% of a language model's weights.",
+    )
+    act_order: bool = Field(True, description="Visit columns, and form groups, by falling diag(H).")
+    damp: Damp = Field(
+        1.0, description="Fraction of the mean of diag(H) added to the diagonal; the authors' 1 is high on purpose."
+    )
+
+
 LayerOptions = Annotated[
-    MagnitudeOptions | WandaOptions | SparseGptOptions | RtnOptions | OptqOptions | JointOptions | ObcOptions,
+    MagnitudeOptions | WandaOptions | SparseGptOptions | RtnOptions | OptqOptions | JointOptions | ObcOptions | SpqrOptions,
     Field(discriminator="method"),
 ]
 
@@ -195,6 +221,7 @@ METHOD_OPTIONS: dict[str, type[MethodOptions]] = {
     "optq": OptqOptions,
     "joint": JointOptions,
     "obc": ObcOptions,
+    "spqr": SpqrOptions,
 }
 
 

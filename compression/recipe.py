@@ -23,9 +23,12 @@ from compression.options import (
     MethodName,
     MethodOptions,
     Offset,
+    OutlierThreshold,
     PruningOptions,
     QuantizationOptions,
+    RunLength,
     Sparsity,
+    StatisticBits,
     parse_block,
     parse_pattern,
 )
@@ -58,6 +61,10 @@ class Target(BaseModel):
     damp: Damp | None = None
     block_size: BlockSize | None = None
     force: bool | None = Field(None, description="Let obc solve matrices whose estimated time is beyond the limit.")
+    qq_group_size: RunLength | None = Field(None, description="spqr: rows whose scales share one second-level grid.")
+    qq_scale_bits: StatisticBits | None = Field(None, description="spqr: bits per quantised scale.")
+    qq_zero_bits: StatisticBits | None = Field(None, description="spqr: bits per quantised zero point.")
+    outlier_threshold: OutlierThreshold | None = Field(None, description="spqr: smaller keeps more outliers.")
 
 
 class Recipe(Target):
@@ -101,9 +108,12 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(dict(data))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(["recipe", *(str(part) for part in first["loc"])])
-        raise InvalidOptions(field, f"{first['input']!r} is refused: {first['msg']}") from error
+        raise _refusal(error, "recipe") from error
+
+
+def _refusal(error: ValidationError, where: str) -> InvalidOptions:
+    first = error.errors()[0]
+    return InvalidOptions(".".join([where, *map(str, first["loc"])]), f"{first['input']!r} is refused: {first['msg']}")
 
 
 def resolve(recipe: Recipe, output_format: OutputFormat = "dense") -> ResolvedRecipe:
@@ -163,7 +173,10 @@ def _options(said: dict[str, Any], where: str, output_format: OutputFormat) -> A
         raise InvalidOptions(f"{where}.symmetric", "ternary codes stand for -1, 0 and 1, so their grid is symmetric", "true")
     takes = _takes(model, given)
     wanted = {n: v for n, v in FORMATS[output_format].defaults({**given, "method": method}).items() if n in takes}
-    options: Any = model.model_validate({**wanted, **given})
+    try:
+        options: Any = model.model_validate({**wanted, **given})
+    except ValidationError as error:  # a value that other methods take and this one does not
+        raise _refusal(error, where) from error
     _check_tiling(options, where)
     _check_offset(options, where)
     check_options(output_format, options, where)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from compression import grids
 from compression.options import BITS, Bits, Offset, code_bits
+from compression.spqr_weights import SpqrWeights
 
 SCALE_BITS = 16  # a scale is stored as float16 or bfloat16
 
@@ -121,4 +122,4 @@ class GridWeights:
         return self.codes_RC.numel() * code_bits(self.bits) + grid_bits + index_bits
 
 
-KINDS: dict[str, type[Weights]] = {kind.kind: kind for kind in (DenseWeights, GridWeights)}
+KINDS: dict[str, type[Weights]] = {kind.kind: kind for kind in (DenseWeights, GridWeights, SpqrWeights)}

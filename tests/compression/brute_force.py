@@ -3,7 +3,7 @@
 Nothing here shares code with the library. Shapes: R = out_features, C = in_features, S = weights in a group.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -138,3 +138,20 @@ def then(first: Decide, second: Callable[[Tensor, int], Tensor]) -> Decide:
         return torch.where(pruned_R == 0, pruned_R, rounded_R)
 
     return decide
+
+
+def fractional_grid(weights_S: Sequence[float], bits: int) -> tuple[float, float]:
+    """SpQR's first level: scale and zero point, a fraction; the range holds zero only where the weights are almost alike."""
+    low, high = min(weights_S), max(weights_S)
+    if (high - low) * 128 <= max(-low, high):
+        low, high = min(low, 0.0), max(high, 0.0)
+    if low == high:
+        high = 1.0
+    scale = (high - low) / (2**bits - 1)
+    return scale, -low / scale
+
+
+def fractional_nearest(weight: float, scale: float, zero: float, bits: int) -> tuple[int, float]:
+    """The nearest code of a grid with a fractional zero point, and its value."""
+    code = int(np.clip(np.round(weight / scale + zero), 0, 2**bits - 1))
+    return code, scale * (code - zero)

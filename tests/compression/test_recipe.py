@@ -17,6 +17,7 @@ from compression.options import (
     PruningOptions,
     RtnOptions,
     SparseGptOptions,
+    SpqrOptions,
     WandaOptions,
     parse_block,
     parse_pattern,
@@ -55,6 +56,8 @@ def resolved(recipe: dict[str, Any]) -> ResolvedRecipe:
         ({"sparsity": 0.5, "method": "obc", "pattern": "block:4"}, ObcOptions(sparsity=0.5, pattern="block:4")),
         ({"bits": 4, "method": "obc", "group_size": 64}, ObcOptions(bits=4, group_size=64)),
         ({"bits": 4, "method": "obc", "sparsity": 0.5, "damp": 0.1}, ObcOptions(bits=4, sparsity=0.5, damp=0.1)),
+        ({"bits": 3, "method": "spqr"}, SpqrOptions(bits=3, outlier_threshold=0.3, damp=1.0, group_size=16)),
+        ({"bits": 4, "method": "spqr", "qq_scale_bits": 8}, SpqrOptions(bits=4, outlier_threshold=0.075, qq_scale_bits=8)),
         ({"sparsity": 0.5, "bits": None, "damp": None}, SparseGptOptions(sparsity=0.5)),
         ({"sparsity": 0.5, "damp": 1, "block_size": 4096}, SparseGptOptions(sparsity=0.5, damp=1, block_size=4096)),
     ],
@@ -91,6 +94,8 @@ def test_method_is_chosen_from_the_target_and_defaults_are_filled_in(recipe: dic
         ({"sparsity": 0.5, "bits": 4, "static_groups": True}, "recipe.static_groups", "optq"),
         ({"sparsity": 0.5, "method": "magnitude", "damp": 0.1}, "recipe.damp", "sparsegpt, optq, joint"),
         ({"bits": 4, "method": "rtn", "block_size": 64}, "recipe.block_size", "sparsegpt, optq, joint"),
+        ({"bits": 4, "outlier_threshold": 0.2}, "recipe.outlier_threshold", "spqr"),
+        ({"bits": 3, "method": "spqr", "symmetric": True}, "recipe.symmetric", "rtn, optq, joint"),
         ({"pattern": "8:16", "block_size": 8}, "recipe.block_size", ">= 16"),
         ({"method": "obc"}, "recipe", "at least one of sparsity, pattern, bits"),
         ({"method": "obc", "pattern": "block:4"}, "recipe", "at least one of sparsity, pattern, bits"),
@@ -115,6 +120,25 @@ def test_contradiction_is_refused_with_field_and_what_is_allowed(recipe: dict[st
 @pytest.mark.parametrize(
     ("recipe", "field"),
     [
+        ({"method": "spqr", "bits": 8}, "recipe.bits"),
+        ({"method": "spqr", "bits": "ternary"}, "recipe.bits"),
+        ({"bits": 4, "overrides": {"*fc1": {"method": "spqr", "bits": 6}}}, "recipe.overrides.*fc1.bits"),
+    ],
+    ids=str,
+)
+def test_value_that_only_other_methods_take_is_refused_with_its_field(recipe: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidOptions, match="is refused: Input should be 2, 3 or 4") as caught:
+        resolved(recipe)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("recipe", "field"),
+    [
+        ({"bits": 3, "outlier_threshold": float("inf")}, "recipe.outlier_threshold"),
+        ({"bits": 3, "outlier_threshold": -1}, "recipe.outlier_threshold"),
+        ({"bits": 3, "qq_group_size": 0}, "recipe.qq_group_size"),
+        ({"bits": 3, "qq_zero_bits": 7}, "recipe.qq_zero_bits"),
         ({"sparsity": 1}, "recipe.sparsity"),
         ({"sparsity": -0.1}, "recipe.sparsity"),
         ({"sparsity": float("nan")}, "recipe.sparsity"),
