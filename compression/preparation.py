@@ -14,6 +14,7 @@ from compression.calibration import TextReader, Windows
 from compression.errors import UnsupportedModel
 from compression.finished_blocks import Fingerprint
 from compression.formats.catalog import check_plan
+from compression.formats.files import FILES
 from compression.models.checkpoint import Checkpoint
 from compression.models.gguf_source import dequantize_once
 from compression.models.source import ModelSource
@@ -81,6 +82,7 @@ def prepare(
     planned = plan(resolved, checkpoint.architecture)
     check_places(checkpoint, planned.layers, may_share=output.format == "dense")
     check_plan(output.format, planned, checkpoint.architecture)
+    FILES[output.format].check_source(checkpoint, planned)
     calibration_seqlen = window_length("calibration.seqlen", calibration.seqlen, checkpoint.architecture)
     evaluation_seqlen = window_length("evaluation.seqlen", evaluation.seqlen, checkpoint.architecture)
     tokenizer = load_tokenizer(folder)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-OutputFormat = Literal["dense", "compressed-tensors", "gptq"]
+OutputFormat = Literal["dense", "compressed-tensors", "gptq", "spqr"]
 
 
 class _Part(BaseModel):
@@ -74,5 +74,6 @@ class Output(_Part):
     format: OutputFormat = Field(
         "dense",
         description="`dense`: a safetensors checkpoint in the source's dtype; zeros are real zeros, quantised weights "
-        "are stored de-quantised. `compressed-tensors` and `gptq`: packed integer codes, for transformers and vLLM.",
+        "are stored de-quantised. `compressed-tensors` and `gptq`: packed integer codes, for transformers and vLLM. "
+        "`spqr`: what the method spqr makes at 3 bits, for spqr-quant on NVIDIA GPUs.",
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from compression.errors import InvalidOptions
 from compression.families.base import Architecture
-from compression.formats import rules_packed
+from compression.formats import rules_packed, rules_spqr
 from compression.options import LayerOptions
 from compression.protocol import OutputFormat
 
@@ -73,6 +73,13 @@ FORMATS: dict[str, Format] = {
             refuses=rules_packed.gptq_refuses,
             refuses_layer=rules_packed.gptq_refuses_layer,
             defaults=rules_packed.symmetric_unless_told,
+        ),
+        Format(
+            "spqr",
+            "safetensors with SpQR's 3-bit codes in tiles of 16 x 16, their quantised statistics, and outliers in float16.",
+            ("spqr-quant, alone or with transformers (NVIDIA GPUs)",),
+            refuses=rules_spqr.refuses,
+            refuses_layer=rules_spqr.refuses_layer,
         ),
     )
 }

@@ -32,6 +32,7 @@ LOADERS: dict[OutputFormat, Loader] = {
     "dense": Loader(("transformers",), "with_transformers.py"),
     "compressed-tensors": Loader(("transformers", "compressed_tensors"), "with_transformers.py"),
     "gptq": Loader(("gptqmodel", "optimum"), "with_gptqmodel.py"),
+    "spqr": Loader(("spqr_quant", "nvidia"), "with_spqr_quant.py"),
 }
 
 
