@@ -72,6 +72,7 @@ FORMATS: dict[str, Format] = {
             ("gptqmodel", "transformers with optimum and gptqmodel", "vLLM"),
             refuses=rules_packed.gptq_refuses,
             refuses_layer=rules_packed.gptq_refuses_layer,
+            refuses_plan=rules_packed.gptq_refuses_plan,
             defaults=rules_packed.symmetric_unless_told,
         ),
         Format(

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compression.families.base import Architecture
 from compression.formats import rules_packed
 from compression.formats.codes import Codes, middle
-from compression.formats.export import Export, write_config, write_tensors
+from compression.formats.export import Export, stored_dense, write_config, write_tensors
 from compression.formats.packing import pack, unpack
 from compression.formats.rules_packed import Layout
 from compression.formats.stored import StoredMatrix
@@ -28,13 +29,14 @@ def write(export: Export) -> None:
 
     def pack_layer(layer: PlannedLayer, weights: Weights, storage_dtype: torch.dtype) -> Mapping[str, Tensor]:
         if not isinstance(weights, GridWeights):
-            return {"weight": weights.to_dense().to(storage_dtype).contiguous()}
+            return stored_dense(layer, weights, storage_dtype)
         packed.add(layer.name)
         return pack_matrix(Codes.of(weights), storage_dtype, is_symmetric=is_symmetric)
 
     names = read_names(export.checkpoint)
     write_tensors(export, pack_layer, names.of_stored)
-    write_config(export, {"quantization_config": quantization_config(export.plan, packed, names.linears)})
+    config = quantization_config(export.plan, export.checkpoint.architecture, packed, names.linears)
+    write_config(export, {"quantization_config": config})
 
 
 def pack_matrix(codes: Codes, storage_dtype: torch.dtype, *, is_symmetric: bool) -> dict[str, Tensor]:
@@ -50,11 +52,11 @@ def pack_matrix(codes: Codes, storage_dtype: torch.dtype, *, is_symmetric: bool)
     return tensors | {"weight_zero_point": pack(codes.zero_RG, codes.bits, dim=0)}
 
 
-def quantization_config(plan: Plan, packed: set[str], linears: tuple[str, ...]) -> dict[str, Any]:
+def quantization_config(plan: Plan, architecture: Architecture, packed: set[str], linears: tuple[str, ...]) -> dict[str, Any]:
     """The entry of config.json.
 
     A single layout targets all Linear modules but the ignored ones; several name their matrices, and a module that no group
-    names stays dense. `dequantize` is transformers' own switch: see docs/formats.md, asymmetric grids.
+    names stays dense. `dequantize` is transformers' own switch, which other readers do not look at.
 
     Args: packed: names of the matrices that are stored as codes. linears: of all nn.Linear of the model.
     """
@@ -81,7 +83,7 @@ def quantization_config(plan: Plan, packed: set[str], linears: tuple[str, ...]) 
         "ignore": [name for name in linears if name not in packed],
         "kv_cache_scheme": None,
         "global_compression_ratio": None,
-    } | ({} if is_symmetric else {"dequantize": True})
+    } | ({"dequantize": True} if rules_packed.unpacks_while_loading(plan, architecture) else {})
 
 
 def read_matrix(folder: Path, layer: PlannedLayer) -> Tensor:

@@ -3,22 +3,19 @@
 Names, dtypes, shapes and config stay; a pruned weight is a real zero, a quantised one is stored de-quantised.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from compression.formats.export import Export, write_shards
+from compression.formats.export import Export, stored_dense, write_shards
 from compression.models.checkpoint import Checkpoint
 from compression.models.storage import place
 from compression.plan import PlannedLayer
-from compression.weights import Weights
 
 
 def write(export: Export) -> None:
     """Write the whole artifact folder but report and manifest."""
-    write_shards(export, _pack, config={})
+    write_shards(export, stored_dense, config={})
 
 
 def read_matrix(folder: Path, layer: PlannedLayer) -> Tensor:
@@ -26,9 +23,3 @@ def read_matrix(folder: Path, layer: PlannedLayer) -> Tensor:
     written = Checkpoint(folder)
     found = place(written, layer.name, layer.matrix)
     return found.view(written.read([found.tensor]))
-
-
-def _pack(layer: PlannedLayer, weights: Weights, storage_dtype: torch.dtype) -> Mapping[str, Tensor]:
-    """In the order that the source stores it in."""
-    dense_RC = weights.to_dense().to(storage_dtype)
-    return {"weight": (dense_RC.T if layer.matrix.is_transposed else dense_RC).contiguous()}

@@ -61,6 +61,12 @@ class Export:
         return place(self.checkpoint, layer.name, layer.matrix)
 
 
+def stored_dense(layer: PlannedLayer, weights: Weights, storage_dtype: torch.dtype) -> Mapping[str, Tensor]:
+    """A matrix as the source stores it: a `Pack` for formats, or matrices, without a layout of their own."""
+    dense_RC = weights.to_dense().to(storage_dtype)
+    return {"weight": (dense_RC.T if layer.matrix.is_transposed else dense_RC).contiguous()}
+
+
 Pack = Callable[[PlannedLayer, Weights, torch.dtype], Mapping[str, Tensor]]
 """A solved matrix -> its tensors by their last name, such as {"weight": ...}; given the dtype that the source stores."""
 

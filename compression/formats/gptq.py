@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 import compression
-from compression.block import stored_form
+from compression.families.base import Architecture
 from compression.formats import rules_packed
 from compression.formats.codes import Codes
-from compression.formats.export import Export, write_config, write_json, write_tensors
+from compression.formats.export import Export, stored_dense, write_config, write_json, write_tensors
 from compression.formats.packing import pack, unpack
 from compression.formats.rules_packed import Layout
 from compression.formats.stored import StoredMatrix
@@ -35,12 +35,12 @@ def write(export: Export) -> None:
 
     def pack_layer(layer: PlannedLayer, weights: Weights, storage_dtype: torch.dtype) -> Mapping[str, Tensor]:
         if not isinstance(weights, GridWeights):
-            return {"weight": stored_form(weights, layer, storage_dtype)}
+            return stored_dense(layer, weights, storage_dtype)
         packed.add(layer.name)
         return pack_matrix(Codes.of(weights), scale_dtype(storage_dtype), version)
 
     write_tensors(export, pack_layer, read_names(export.checkpoint).of_stored)
-    config = quantization_config(export.plan, packed)
+    config = quantization_config(export.plan, export.checkpoint.architecture, packed)
     write_config(export, {"quantization_config": config})
     write_json(export.folder / CONFIG_FILE, config)
 
@@ -64,7 +64,7 @@ def pack_matrix(codes: Codes, dtype: torch.dtype, version: str) -> dict[str, Ten
     }
 
 
-def quantization_config(plan: Plan, packed: set[str]) -> dict[str, Any]:
+def quantization_config(plan: Plan, architecture: Architecture, packed: set[str]) -> dict[str, Any]:
     """What quantize_config.json and the entry of config.json say.
 
     Matrices unlike most have a rule in `dynamic`, which gptqmodel and vLLM read. Those that stay dense are in `dynamic` too,
@@ -85,6 +85,7 @@ def quantization_config(plan: Plan, packed: set[str]) -> dict[str, Any]:
             "lm_head": False,
             "checkpoint_format": V1 if is_symmetric else V2,
             "pack_dtype": "int32",
+            "block_name_to_quantize": architecture.block_path,  # optimum guesses it otherwise, and does not know all families
             "meta": {"quantizer": [f"scalpel:{compression.__version__}"]},
         }
         | ({"dynamic": rules} if rules else {})

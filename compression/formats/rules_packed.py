@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 GPTQ_BITS = (2, 3, 4, 8, "ternary")
 GPTQ_GROUP_SIZES = (16, 32, 64, 128, 256, 512, 1024, "row")
 GPTQ_TILE = 32  # qweight packs 32 inputs into whole words, qzeros 32 outputs
+GPTQ_UNREAD = {
+    "falcon": "optimum leaves transformers' FalconLinear unpacked without a word, and the model would talk nonsense",
+    "gpt_bigcode": "transformers fails to set up its packed modules",
+}
+READ_WEIGHTS_DIRECTLY = ("falcon", "gpt_bigcode")  # these look at module.weight, which is not there while it is packed
+NO_EXPERTS = "no loader was seen to open a mixture of experts in it; dense holds one"
 
 
 @dataclass(frozen=True)
@@ -65,14 +71,21 @@ def compressed_tensors_refuses_layer(layer: "PlannedLayer", _: Architecture) -> 
     return None
 
 
-def compressed_tensors_refuses_plan(plan: "Plan", _: Architecture) -> str | None:
+def compressed_tensors_refuses_plan(plan: "Plan", architecture: Architecture) -> str | None:
+    if _has_experts(plan):
+        return NO_EXPERTS
     layouts = {layout(layer.options) for layer in plan.targeted if layer.options}
-    if len(layouts) > 1 and not is_symmetric(plan):
+    if len(layouts) > 1 and unpacks_while_loading(plan, architecture):
         return (
-            "transformers reads asymmetric grids only where all matrices have the same bits and group_size; "
-            "set symmetric true, or the same bits and group_size for all"
+            f"transformers reads asymmetric grids, and models of the families {' and '.join(READ_WEIGHTS_DIRECTLY)}, only "
+            "where all matrices have the same bits and group_size; set symmetric true, or the same bits and group_size for all"
         )
     return None
+
+
+def unpacks_while_loading(plan: "Plan", architecture: Architecture) -> bool:
+    """Whether transformers must unpack while it loads: it fails on some modules that stay packed until their first use."""
+    return not is_symmetric(plan) or architecture.family in READ_WEIGHTS_DIRECTLY
 
 
 def gptq_refuses(options: LayerOptions) -> str | None:
@@ -94,6 +107,10 @@ def gptq_refuses_layer(layer: "PlannedLayer", _: Architecture) -> str | None:
     return None
 
 
+def gptq_refuses_plan(plan: "Plan", architecture: Architecture) -> str | None:
+    return NO_EXPERTS if _has_experts(plan) else GPTQ_UNREAD.get(architecture.family)
+
+
 def has_dynamic_groups(options: LayerOptions | None) -> bool:
     """Whether groups are runs of the order in which columns were visited, so that each column needs its group's number."""
     is_dynamic = getattr(options, "act_order", False) and not getattr(options, "static_groups", True)
@@ -106,3 +123,7 @@ def _refuses_both(options: LayerOptions) -> str | None:
     if getattr(options, "offset", "zero_point") == "minimum":
         return "it stores an integer zero point to each group and no minimum; set offset to zero_point"
     return None
+
+
+def _has_experts(plan: "Plan") -> bool:
+    return any(layer.matrix.slot for layer in plan.layers)

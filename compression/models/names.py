@@ -32,5 +32,5 @@ def read_names(checkpoint: Checkpoint) -> Names:
     stored = ((checkpoint.stored_name(name), name) for name in model.state_dict())
     return Names(
         linears=tuple(name for name, module in model.named_modules() if isinstance(module, nn.Linear)),
-        of_stored={found: name for found, name in stored if found is not None and found != name},
+        of_stored={found: name for found, name in stored if found and name.endswith(f".{found}")},
     )

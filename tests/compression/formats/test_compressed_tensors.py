@@ -90,7 +90,7 @@ def test_transformers_loads_what_the_dense_file_of_the_same_solution_holds(name:
         assert torch.equal(logits(tmp_path / "packed", **unpacked), expected)
 
 
-@pytest.mark.parametrize("family", ["llama-untied", "opt-projected", "qwen3"])
+@pytest.mark.parametrize("family", ["llama-untied", "opt-projected", "falcon-alibi"])
 def test_modules_outside_the_plan_stay_dense_and_are_ignored_by_name(family: str, tmp_path: Path) -> None:
     recipe = {"bits": 4, "group_size": 16, "skip_blocks": [0]}
     model = source(tmp_path / "model", family)
@@ -158,8 +158,19 @@ def test_certificate_says_that_a_fresh_process_loads_it(tmp_path: Path) -> None:
         ("llama", {"bits": 4, "offset": "minimum"}, "no minimum"),
         ("gpt2", {"bits": 4}, r"transformer\.h\.0\.attn\.c_attn: .*Conv1D; gptq holds it"),
         ("llama", {"bits": 4, "symmetric": False, "overrides": {"*.up_proj": {"bits": 8}}}, "same bits and group_size"),
+        ("falcon-alibi", {"bits": 4, "overrides": {"*.dense": {"bits": 8}}}, "same bits and group_size"),
+        ("mixtral", {"bits": 4, "ignore": ["*.experts.*"]}, "mixture of experts"),
     ],
-    ids=["pruned", "pruned override", "dynamic groups", "minimum", "Conv1D", "mixed and asymmetric"],
+    ids=[
+        "pruned",
+        "pruned override",
+        "dynamic groups",
+        "minimum",
+        "Conv1D",
+        "mixed and asymmetric",
+        "mixed Falcon",
+        "experts",
+    ],
 )
 def test_what_no_loader_reads_is_refused_before_any_work(
     family: str, recipe: dict[str, Any], reason: str, tmp_path: Path

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from compression.errors import InvalidOptions
@@ -159,6 +159,17 @@ def test_matrices_that_are_stored_transposed_are_packed_as_all_others(tmp_path: 
     assert torch.equal(packed[f"{name}.bias"], dense[f"{name}.bias"])
 
 
+def test_tensors_have_the_model_s_names_where_the_source_left_a_prefix_out(tmp_path: Path) -> None:
+    model = source(tmp_path / "model", "gpt2")
+    export(model, tmp_path / "whole", "gptq", {"bits": 4, "group_size": 32, "method": "rtn"})
+    bare = {name.removeprefix("transformer."): tensor for name, tensor in load_file(model / "model.safetensors").items()}
+    save_file(bare, model / "model.safetensors", {"format": "pt"})
+    export(model, tmp_path / "bare", "gptq", {"bits": 4, "group_size": 32, "method": "rtn"})
+    whole, found = stored(tmp_path / "whole"), stored(tmp_path / "bare")
+    assert found.keys() == whole.keys() and all(torch.equal(found[name], whole[name]) for name in found)
+    assert config_of(tmp_path / "bare")["block_name_to_quantize"] == "transformer.h"
+
+
 @pytest.mark.parametrize(
     ("family", "recipe", "reason"),
     [
@@ -166,9 +177,10 @@ def test_matrices_that_are_stored_transposed_are_packed_as_all_others(tmp_path: 
         ("llama-wide", {"bits": 5}, "2, 3, 4 and 8 bits, not 5"),
         ("llama-wide", {"bits": 4, "group_size": 48}, "kernels take groups of 16, 32, .*, not 48"),
         ("llama-wide", {"bits": 4, "overrides": {"*.q_proj": {"bits": 6}}}, r"recipe\.overrides\.\*\.q_proj .*not 6"),
+        ("falcon-alibi", {"bits": 4}, "FalconLinear"),
         ("llama", {"bits": 4}, r"0\.self_attn\.k_proj: codes are packed by 32, which does not divide its 16 outputs"),
     ],
-    ids=["pruned", "5 bit", "group", "6 bit override", "narrow"],
+    ids=["pruned", "5 bit", "group", "6 bit override", "Falcon", "narrow"],
 )
 def test_what_no_loader_reads_is_refused_before_any_work(
     family: str, recipe: dict[str, Any], reason: str, tmp_path: Path
