@@ -114,7 +114,7 @@ def compress(
             output=output,
             verification=verification,
             layers=tuple(result.layers),
-            coverage=summary.coverage(job.plan, result.layers),
+            coverage=summary.coverage(job.plan, result.layers) + summary.rounded_ends(job),
             sizes=summary.sizes(job, result.layers, partial, output.format),
             seconds={name: round(seconds, 3) for name, seconds in watch.seconds.items()},
             memory=meter.peak(),
@@ -139,7 +139,7 @@ def _run_pass(
     on_event: OnEvent,
 ) -> PassResult:
     with watch.time("loading"):
-        model = StreamedModel(job.checkpoint, device, torch.float32)
+        model = StreamedModel(job.checkpoint, device, torch.float32, job.output.embeddings)
     return LayerwisePass(
         model,
         job.plan,

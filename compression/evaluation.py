@@ -55,12 +55,24 @@ class WindowScore:
     worst: tuple[TokenChange, ...] = ()
 
 
-def score_window(ids_L: Tensor, dense_1LD: Tensor, compressed_1LD: Tensor, head: Head, vocab_size: int) -> WindowScore:
-    """Score one window from both models' last hidden states, which share a head."""
+def score_window(
+    ids_L: Tensor,
+    dense_1LD: Tensor,
+    compressed_1LD: Tensor,
+    head: Head,
+    vocab_size: int,
+    *,
+    compressed_head: Head | None = None,
+) -> WindowScore:
+    """Score one window from both models' last hidden states.
+
+    Args: compressed_head: of the compressed model, where it is not the dense one's.
+    """
+    other_head = compressed_head or head
     return compare_window(
         ids_L,
         lambda first, last: head(dense_1LD[:, first:last])[0],
-        lambda first, last: head(compressed_1LD[:, first:last])[0],
+        lambda first, last: other_head(compressed_1LD[:, first:last])[0],
         vocab_size,
     )
 

@@ -122,18 +122,20 @@ class LayerwisePass:
         result = PassResult()
         self._begin("loading", 0)
         with self._watch.time("loading"):
-            lanes = _Lanes(
-                calibration=self._lane(self._calibration_WL),
-                dense=self._lane(self._evaluation_WL),
-                compressed=self._lane(self._evaluation_WL),
-                probe=self._lane(self._probe_WL),
-            )
+            dense = self._lane(self._evaluation_WL)
+            with self.model.as_written():
+                lanes = _Lanes(
+                    calibration=self._lane(self._calibration_WL),
+                    dense=dense,
+                    compressed=self._lane(self._evaluation_WL),
+                    probe=self._lane(self._probe_WL),
+                )
         for index in range(self._blocks):
             self._block(index, lanes, result)
         self._begin("evaluating", 0)
         with self._watch.time("evaluating"):
             result.scores = self._scores(lanes.dense.stream, lanes.compressed.stream)
-            probed = [self.model.logits(lanes.probe.stream[w])[0] for w in range(len(lanes.probe.stream))]
+            probed = [self.model.written_logits(lanes.probe.stream[w])[0] for w in range(len(lanes.probe.stream))]
             result.probe = Probe(self._probe_WL, torch.stack(probed).float().cpu())
         return result
 
@@ -217,8 +219,9 @@ class LayerwisePass:
 
     def _scores(self, dense: Stream, compressed: Stream) -> list[WindowScore]:
         vocab_size = self.model.checkpoint.architecture.vocab_size
+        head, written_head = self.model.logits, self.model.written_logits
         return [
-            score_window(self._evaluation_WL[w], dense[w], compressed[w], self.model.logits, vocab_size)
+            score_window(self._evaluation_WL[w], dense[w], compressed[w], head, vocab_size, compressed_head=written_head)
             for w in range(len(dense))
         ]
 

@@ -13,7 +13,7 @@ from compression import environment
 from compression.calibration import TextReader, Windows
 from compression.errors import UnsupportedModel
 from compression.finished_blocks import Fingerprint
-from compression.formats.catalog import check_plan
+from compression.formats.catalog import check_model, check_output, check_plan
 from compression.formats.files import FILES
 from compression.models.checkpoint import Checkpoint
 from compression.models.gguf_source import dequantize_once
@@ -37,6 +37,7 @@ class Job:
     calibration: Windows
     evaluation: tuple[Windows, ...]
     seqlen: int  # of the evaluation windows
+    output: Output
 
     @property
     def evaluation_WL(self) -> Tensor:
@@ -55,6 +56,7 @@ class Job:
             "model": self.info.digest,
             "recipe": self.plan.recipe.model_dump_json(),
             "calibration": self.calibration.describe().digest,
+            "embeddings": self.output.embeddings,  # of the calibration stream
             "device": f"{here.device} ({here.device_name})",
             "compute_dtype": here.compute_dtype,
             "threads": str(here.threads),
@@ -76,11 +78,13 @@ def prepare(
 
     Raises: InvalidOptions, UnsupportedModel, CalibrationError.
     """
+    check_output(output)
     resolved = resolve(recipe if isinstance(recipe, Recipe) else parse_recipe(recipe), output.format)
     folder, notes = dequantize_once(source.path, cache) if source.path.suffix == ".gguf" else (source.path, ())
     checkpoint = Checkpoint(folder)
+    check_model(output, checkpoint.config)
     planned = plan(resolved, checkpoint.architecture)
-    check_places(checkpoint, planned.layers, may_share=output.format == "dense")
+    check_places(checkpoint, planned.layers, may_share=FILES[output.format].may_share)
     check_plan(output.format, planned, checkpoint.architecture)
     FILES[output.format].check_source(checkpoint, planned)
     calibration_seqlen = window_length("calibration.seqlen", calibration.seqlen, checkpoint.architecture)
@@ -95,6 +99,7 @@ def prepare(
         calibration=reader.calibration(calibration.source, calibration.nsamples, calibration_seqlen, calibration.seed),
         evaluation=tuple(reader.evaluation(name, evaluation.windows, evaluation_seqlen) for name in evaluation.sources),
         seqlen=evaluation_seqlen,
+        output=output,
     )
 
 

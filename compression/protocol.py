@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-OutputFormat = Literal["dense", "compressed-tensors", "gptq", "spqr"]
+OutputFormat = Literal["dense", "compressed-tensors", "gptq", "spqr", "gguf", "sparse-packed"]
+Embeddings = Literal["keep", "int8"]
 
 
 class _Part(BaseModel):
@@ -75,5 +76,11 @@ class Output(_Part):
         "dense",
         description="`dense`: a safetensors checkpoint in the source's dtype; zeros are real zeros, quantised weights "
         "are stored de-quantised. `compressed-tensors` and `gptq`: packed integer codes, for transformers and vLLM. "
-        "`spqr`: what the method spqr makes at 3 bits, for spqr-quant on NVIDIA GPUs.",
+        "`spqr`: what the method spqr makes at 3 bits, for spqr-quant on NVIDIA GPUs. `gguf`: one file for llama.cpp. "
+        "`sparse-packed`: bit masks, kept values and packed codes, read by `compression.formats.load`.",
+    )
+    embeddings: Embeddings = Field(
+        "keep",
+        description="`keep` stores embedding and head exactly; `int8` rounds them to 8 bits in groups of 32, in formats that "
+        "carry it. Evaluated as stored.",
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from compression.errors import VerificationError
 from compression.evaluation import WindowScore
+from compression.models.ends import stored_ends
 from compression.plan import Plan
 from compression.preparation import Job
 from compression.protocol import OutputFormat
@@ -17,6 +18,9 @@ WHY_NOT_SMALLER = {
     "so that the file loads everywhere",
 }
 OF_PACKED = "what stays dense (embedding, head, norms, matrices left alone) and the scales outweigh what the codes save"
+
+WEIGHT_FILES = (".safetensors", ".gguf")
+ROUNDED_REASON = "output.embeddings: 8 bits, rounded to nearest"
 
 
 def results(job: Job, scores: Sequence[WindowScore]) -> tuple[EvaluationResult, ...]:
@@ -48,10 +52,16 @@ def coverage(plan: Plan, layers: Sequence[LayerResult]) -> tuple[Coverage, ...]:
     return tuple(rows)
 
 
+def rounded_ends(job: Job) -> tuple[Coverage, ...]:
+    """Embedding and head, where the output rounds them; otherwise they are no one's concern."""
+    names = () if job.output.embeddings == "keep" else stored_ends(job.checkpoint)
+    return tuple(Coverage(name=name.removesuffix(".weight"), status="solved", reason=ROUNDED_REASON) for name in names)
+
+
 def sizes(job: Job, layers: Sequence[LayerResult], folder: Path, output_format: OutputFormat) -> Sizes:
     """Bytes before and after, and what the targeted weights would need in a packed format."""
     source_bytes = job.checkpoint.size_bytes
-    artifact_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    artifact_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in WEIGHT_FILES)
     parameters = [math.prod(layer.shape) for layer in layers]
     zeros = [round(layer.sparsity * count) for layer, count in zip(layers, parameters, strict=True)]
     bits = [layer.bits_per_weight * count for layer, count in zip(layers, parameters, strict=True)]

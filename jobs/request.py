@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from compression.corpora import TextUse, text_uses
 from compression.errors import InvalidOptions
+from compression.formats.catalog import check_output
 from compression.protocol import Acceptance, Calibration, Evaluation, Output
 from compression.recipe import Recipe, ResolvedRecipe, resolve
 from compression.verdict import check_acceptance
@@ -85,6 +86,7 @@ def check_request(request: JobRequest) -> ResolvedRecipe | None:
         return None
     if request.reference is not None:
         raise InvalidOptions("reference", "a compression is compared with its own source", "leave it out, or task: evaluate")
+    check_output(request.output)
     return resolve(request.recipe, request.output.format)
 
 

@@ -40,6 +40,7 @@ TORCH_FREE = (
     "compression", "compression.errors", "compression.options", "compression.recipe", "compression.protocol",
     "compression.plan", "compression.report", "compression.events", "compression.families", "compression.models.source",
     "compression.corpora", "compression.verdict", "compression.evaluation_report",
+    "compression.formats", "compression.formats.catalog",
 )  # fmt: skip
 
 # Each process reads it once, at its entry; settings are passed down.

@@ -136,9 +136,13 @@ def save(folder: Path, family: str = "llama", dtype: torch.dtype = torch.float32
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte: any text, no training, ids below 256."""
+    """One token a byte: any text, no training, ids below 256.
+
+    GGUF readers want a merge: there is one, of two bytes that are in no UTF-8 text, in the place of a third such byte.
+    """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(alphabet)}, merges=[]))
+    vocab = {"ýþ" if letter == "ÿ" else letter: index for index, letter in enumerate(alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[("ý", "þ")]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=alphabet[0])

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from compression.errors import InvalidOptions
 from compression.families.base import Architecture
-from compression.formats import rules_packed, rules_spqr
+from compression.formats import rules_gguf, rules_packed, rules_spqr
 from compression.options import LayerOptions
-from compression.protocol import OutputFormat
+from compression.protocol import Output, OutputFormat
 
 if TYPE_CHECKING:  # plan imports recipe, which imports this
     from compression.plan import Plan, PlannedLayer
@@ -35,6 +35,7 @@ class Format:
         refuses: why a matrix with these options cannot be written, or None; known when a job is submitted.
         refuses_layer: the same of one matrix of the model, whose widths and place are known now.
         refuses_plan: the same of the whole: what its matrices can be alone but not together.
+        refuses_model: why a model with this config.json cannot be written, or None.
         defaults: given the flat options that the user named, further ones that the format wants.
         carries_embeddings: whether embedding and head can be stored in 8 bits.
     """
@@ -45,6 +46,7 @@ class Format:
     refuses: Callable[[LayerOptions], str | None] = _takes_all
     refuses_layer: "Callable[[PlannedLayer, Architecture], str | None]" = _takes_all
     refuses_plan: "Callable[[Plan, Architecture], str | None]" = _takes_all
+    refuses_model: Callable[[Mapping[str, Any], Output], str | None] = _takes_all
     defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _no_defaults
     carries_embeddings: bool = False
 
@@ -82,6 +84,21 @@ FORMATS: dict[str, Format] = {
             refuses=rules_spqr.refuses,
             refuses_layer=rules_spqr.refuses_layer,
         ),
+        Format(
+            "gguf",
+            "one file model.gguf: matrices as Q4_0, Q4_1, Q8_0 or in the source's dtype, with config and tokenizer in it.",
+            ("llama.cpp", "llama-cpp-python", "transformers"),
+            refuses=rules_gguf.refuses,
+            refuses_model=rules_gguf.refuses_model,
+            defaults=rules_gguf.defaults,
+            carries_embeddings=True,
+        ),
+        Format(
+            "sparse-packed",
+            "safetensors with bit masks where they save space, the kept weights' values or codes, scales and zero points.",
+            ("compression.formats.load",),
+            carries_embeddings=True,
+        ),
     )
 }
 
@@ -111,3 +128,25 @@ def check_plan(name: OutputFormat, plan: "Plan", architecture: Architecture) -> 
     reason = form.refuses_plan(plan, architecture)
     if reason is not None:
         raise InvalidOptions("output.format", f"{name} cannot hold this model: {reason}")
+
+
+def check_output(output: Output) -> None:
+    """Refuse what contradicts itself in the wish for an output, whatever the model.
+
+    Raises: InvalidOptions: the format cannot store embedding and head in 8 bits.
+    """
+    if output.embeddings != "keep" and not FORMATS[output.format].carries_embeddings:
+        carrying = ", ".join(found.name for found in FORMATS.values() if found.carries_embeddings)
+        raise InvalidOptions(
+            "output.embeddings", f"{output.format} cannot store embedding and head in 8 bits", f"keep, or formats: {carrying}"
+        )
+
+
+def check_model(output: Output, config: Mapping[str, Any]) -> None:
+    """Refuse a model that the format cannot hold, whatever the recipe. Args: config: its config.json.
+
+    Raises: InvalidOptions: with the reason.
+    """
+    reason = FORMATS[output.format].refuses_model(config, output)
+    if reason is not None:
+        raise InvalidOptions("output.format", f"{output.format} cannot hold this model: {reason}")

@@ -33,6 +33,8 @@ LOADERS: dict[OutputFormat, Loader] = {
     "compressed-tensors": Loader(("transformers", "compressed_tensors"), "with_transformers.py"),
     "gptq": Loader(("gptqmodel", "optimum"), "with_gptqmodel.py"),
     "spqr": Loader(("spqr_quant", "nvidia"), "with_spqr_quant.py"),
+    "gguf": Loader(("transformers", "gguf"), "with_gguf.py"),
+    "sparse-packed": Loader(("transformers",), "with_own_reader.py"),
 }
 
 

@@ -71,19 +71,44 @@ Pack = Callable[[PlannedLayer, Weights, torch.dtype], Mapping[str, Tensor]]
 """A solved matrix -> its tensors by their last name, such as {"weight": ...}; given the dtype that the source stores."""
 
 
-def write_shards(export: Export, pack: Pack, *, config: Mapping[str, Any]) -> None:
+PackRest = Callable[[str, Tensor], Mapping[str, Tensor]]
+"""A tensor outside the blocks, by its stored name -> the tensors that stand for it, by their full names."""
+
+
+def _as_it_is(name: str, tensor: Tensor) -> Mapping[str, Tensor]:
+    return {name: tensor}
+
+
+def write_shards(
+    export: Export,
+    pack: Pack,
+    *,
+    config: Mapping[str, Any],
+    pack_rest: PackRest = _as_it_is,
+    splits_experts: bool = False,
+) -> None:
     """Write every tensor of the source, solved matrices packed, then index, config.json and tokenizer.
 
-    Args: config: entries to add to the source's config.json.
+    Args:
+        config: entries to add to the source's config.json.
+        pack_rest: for what lies outside the blocks, such as the embedding.
+        splits_experts: where the source holds all experts in one tensor, give each matrix one of its own.
     """
-    write_tensors(export, pack)
+    write_tensors(export, pack, pack_rest=pack_rest, splits_experts=splits_experts)
     write_config(export, config)
 
 
-def write_tensors(export: Export, pack: Pack, renames: Mapping[str, str] = MappingProxyType({})) -> None:
+def write_tensors(
+    export: Export,
+    pack: Pack,
+    renames: Mapping[str, str] = MappingProxyType({}),
+    *,
+    pack_rest: PackRest = _as_it_is,
+    splits_experts: bool = False,
+) -> None:
     """Write every tensor of the source, solved matrices packed, and their index.
 
-    Args: renames: the source's name of a tensor -> the artifact's, where it differs.
+    Args: renames: the source's name of a tensor -> the artifact's, where it differs. Others: as of `write_shards`.
     """
     by_block = names_by_block(export.checkpoint)
     weight_map: dict[str, str] = {}
@@ -92,7 +117,9 @@ def write_tensors(export: Export, pack: Pack, renames: Mapping[str, str] = Mappi
         shard = f"model-{number:05d}-of-{len(by_block):05d}.safetensors"
         tensors = export.checkpoint.read(names)
         if number > 1:
-            _replace(tensors, export, number - 2, pack)
+            _replace(tensors, export, number - 2, pack, splits_experts=splits_experts)
+        else:
+            tensors = {last: part for name, tensor in tensors.items() for last, part in pack_rest(name, tensor).items()}
         tensors = {_renamed(name, renames): tensor for name, tensor in tensors.items()}
         save_file(tensors, export.folder / shard, {"format": "pt"})
         weight_map |= dict.fromkeys(tensors, shard)
@@ -115,13 +142,19 @@ def copy_tokenizer(export: Export) -> None:
             shutil.copyfile(export.checkpoint.folder / name, export.folder / name)
 
 
-def _replace(tensors: dict[str, Tensor], export: Export, block: int, pack: Pack) -> None:
+def _replace(tensors: dict[str, Tensor], export: Export, block: int, pack: Pack, *, splits_experts: bool) -> None:
     """Put the packed tensors of a block's solved matrices in place of the source's."""
     solved = export.solved(block)
+    split = set()
     for layer in export.plan.block(block):
+        found = export.place(layer)
+        if found.is_fused and splits_experts:
+            split.add(found.tensor)
+            found = found.split(tensors, layer.name)
         if layer.name in solved:
-            packed = pack(layer, solved[layer.name], export.storage_dtype(layer))
-            export.place(layer).replace(tensors, packed)
+            found.replace(tensors, pack(layer, solved[layer.name], export.storage_dtype(layer)))
+    for name in split:
+        del tensors[name]
 
 
 def _renamed(name: str, renames: Mapping[str, str]) -> str:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from compression.formats import compressed_tensors, dense, gptq, spqr
+from compression.formats import compressed_tensors, dense, gguf, gptq, sparse_packed, spqr
 from compression.formats.export import Export
+from compression.formats.shards import read_plain
 from compression.models.checkpoint import Checkpoint
 from compression.plan import Plan, PlannedLayer
 from compression.protocol import OutputFormat
@@ -23,18 +24,25 @@ class FormatFiles:
 
     Args:
         write: writes the whole artifact folder but report and manifest.
-        read_matrix: values (R, C) of one matrix of a written folder, by this project's own reading of the layout.
+        read_matrix: values (R, C) of one matrix of a written folder, packed or left plain, by this project's own reading
+            of the layout.
+        read_tensor: a parameter that is no solved matrix, by its name in the model and its shape there; None: not stored.
         check_source: raises UnsupportedModel, before any solving, for a source that the format cannot hold.
+        may_share: whether a source will do that holds the matrices of all experts in one tensor.
     """
 
     write: Callable[[Export], None]
     read_matrix: Callable[[Path, PlannedLayer], Tensor]
+    read_tensor: Callable[[Path, str, tuple[int, ...]], Tensor | None] = read_plain
     check_source: Callable[[Checkpoint, Plan], None] = _takes_all
+    may_share: bool = False
 
 
 FILES: dict[OutputFormat, FormatFiles] = {
-    "dense": FormatFiles(dense.write, dense.read_matrix),
+    "dense": FormatFiles(dense.write, dense.read_matrix, may_share=True),
     "compressed-tensors": FormatFiles(compressed_tensors.write, compressed_tensors.read_matrix),
     "gptq": FormatFiles(gptq.write, gptq.read_matrix),
-    "spqr": FormatFiles(spqr.write, spqr.read_matrix, spqr.check_source),
+    "spqr": FormatFiles(spqr.write, spqr.read_matrix, check_source=spqr.check_source),
+    "gguf": FormatFiles(gguf.write, gguf.read_matrix, gguf.read_tensor, gguf.check_source),
+    "sparse-packed": FormatFiles(sparse_packed.write, sparse_packed.read_matrix, sparse_packed.read_tensor, may_share=True),
 }

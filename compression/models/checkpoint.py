@@ -34,26 +34,14 @@ class Checkpoint:
 
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:
         """Copies of the named tensors, in their storage dtype."""
-        by_file: dict[Path, list[str]] = {}
-        for name in names:
-            by_file.setdefault(self.tensors[name].file, []).append(name)
-        found: dict[str, Tensor] = {}
-        for file, wanted in by_file.items():
-            with safe_open(file, framework="pt") as shard:
-                found.update((name, shard.get_tensor(name)) for name in wanted)
-        return found
+        return read_tensors(self.tensors, names)
 
     def stored_name(self, name: str) -> str | None:
         """The checkpoint's name of a model parameter: some leave the base prefix out, or name parts of it otherwise.
 
         None: not stored under a name of its own (tied, or in another layout: see `storage`).
         """
-        renamed = name
-        for ours, theirs in self.architecture.renames:
-            renamed = renamed.replace(ours, theirs)
-        prefix = f"{self.architecture.base_prefix}."
-        candidates = (name, name.removeprefix(prefix), renamed, renamed.removeprefix(prefix))
-        return next((candidate for candidate in candidates if candidate in self.tensors), None)
+        return next((found for found in spellings(self.architecture, name) if found in self.tensors), None)
 
     def dtype_of(self, name: str) -> torch.dtype:
         """Raises: UnsupportedModel: no floating dtype, which only what is not a weight may have."""
@@ -92,6 +80,27 @@ def digest(folder: Path, files: Iterable[Path]) -> str:
         with path.open("rb") as stream:
             whole.update(f"{path.name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     return whole.hexdigest()
+
+
+def spellings(architecture: Architecture, name: str) -> tuple[str, ...]:
+    """The names that a checkpoint may give to what the model calls so."""
+    renamed = name
+    for ours, theirs in architecture.renames:
+        renamed = renamed.replace(ours, theirs)
+    prefix = f"{architecture.base_prefix}."
+    return name, name.removeprefix(prefix), renamed, renamed.removeprefix(prefix)
+
+
+def read_tensors(tensors: Mapping[str, TensorInfo], names: Iterable[str]) -> dict[str, Tensor]:
+    """Copies of the named tensors of a folder's shards, each shard opened once."""
+    by_file: dict[Path, list[str]] = {}
+    for name in names:
+        by_file.setdefault(tensors[name].file, []).append(name)
+    found: dict[str, Tensor] = {}
+    for file, wanted in by_file.items():
+        with safe_open(file, framework="pt") as shard:
+            found.update((name, shard.get_tensor(name)) for name in wanted)
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -58,6 +58,13 @@ class Place:
         weight = packed["weight"]
         self.view(tensors).copy_(weight.T if self.matrix.is_transposed else weight)
 
+    def split(self, tensors: dict[str, Tensor], name: str) -> "Place":
+        """Give a matrix that shares its tensor one of its own, a copy. Args: name: its full module name."""
+        view = self.view(tensors)
+        own = f"{name}.weight"
+        tensors[own] = (view.T if self.matrix.is_transposed else view).clone(memory_format=torch.contiguous_format)
+        return Place(own, self.matrix, is_fused=False)
+
 
 def place(checkpoint: Checkpoint, name: str, matrix: Matrix) -> Place:
     """Find a matrix. Args: name: its full module name.

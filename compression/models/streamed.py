@@ -6,8 +6,7 @@ family uses), or hands the model a finished hidden state, so that the model's ow
 pass therefore needs no knowledge of a family beyond where its blocks are.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from compression.errors import UnsupportedModel
 from compression.families.base import Matrix
 from compression.models.checkpoint import Checkpoint
+from compression.models.ends import RoundedEnds
+from compression.models.skeleton import frozen, parameters_on_meta
 from compression.models.storage import assemble, check_values
+from compression.protocol import Embeddings
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,17 @@ class StreamedModel:
     Args:
         device: where blocks are run.
         compute_dtype: weights and activations are cast to it.
+        embeddings: how the output file will hold embedding and head; see `as_written`.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, compute_dtype: torch.dtype) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, device: torch.device, compute_dtype: torch.dtype, embeddings: Embeddings = "keep"
+    ) -> None:
         self.checkpoint, self.device, self.compute_dtype = checkpoint, device, compute_dtype
         self.injected: Tensor | None = None
         self.recorded: list[tuple[Tensor, BlockCall]] = []
         config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
-        with _parameters_on_meta():
+        with parameters_on_meta():
             self._model = AutoModelForCausalLM.from_config(config, dtype=compute_dtype, trust_remote_code=False).eval()
         path = checkpoint.architecture.block_path
         self._blocks: list[nn.Module] = list(self._model.get_submodule(path))
@@ -67,6 +72,11 @@ class StreamedModel:
         setattr(self._model.get_submodule(parent), leaf, taps)
         self._fill(self._model, "")
         self._model.to(device)
+        self._rounded = RoundedEnds(self._model, self._storage_dtype) if embeddings == "int8" else None
+
+    def as_written(self) -> AbstractContextManager[None]:
+        """While inside, embedding and head are those of the output file, not the dense ones."""
+        return self._rounded.installed() if self._rounded else nullcontext()
 
     def enter(self, input_ids_1L: Tensor) -> tuple[Tensor, list[BlockCall]]:
         """Embed one window: the hidden states before block 0, and the call of every block."""
@@ -85,6 +95,11 @@ class StreamedModel:
             self.injected = None
         return logits
 
+    def written_logits(self, hidden_1LD: Tensor) -> Tensor:
+        """As `logits`, by the output file's head."""
+        with self.as_written():
+            return self.logits(hidden_1LD)
+
     def load_block(self, index: int) -> nn.Module:
         """Block `index` (from 0) on the device with its dense weights."""
         block = self._blocks[index]
@@ -97,7 +112,12 @@ class StreamedModel:
         for module in self._blocks[index].modules():
             for name, parameter in module._parameters.items():
                 if parameter is not None:
-                    module._parameters[name] = _frozen(parameter.to("meta"))
+                    module._parameters[name] = frozen(parameter.to("meta"))
+
+    def _storage_dtype(self, name: str) -> torch.dtype:
+        stored = self.checkpoint.stored_name(name)
+        assert stored is not None, "it has been read"
+        return self.checkpoint.dtype_of(stored)
 
     def _fill(self, root: nn.Module, prefix: str, matrices: tuple[Matrix, ...] = ()) -> None:
         """Replace the meta parameters below `root`, and the buffers that are stored; tied parameters share storage.
@@ -132,31 +152,6 @@ class StreamedModel:
             raise UnsupportedModel(f"tensor {stored} has shape {tuple(tensor.shape)}, its config says {tuple(present.shape)}")
         check_values(stored, tensor)
         if leaf in module._parameters:
-            module._parameters[leaf] = _frozen(tensor.to(self.compute_dtype))
+            module._parameters[leaf] = frozen(tensor.to(self.compute_dtype))
         else:
             module._buffers[leaf] = tensor.to(present.dtype)
-
-
-def _frozen(tensor: Tensor) -> nn.Parameter:
-    return nn.Parameter(tensor, requires_grad=False)
-
-
-@contextmanager
-def _parameters_on_meta() -> Iterator[None]:
-    """Modules made inside have their parameters on the meta device but real buffers.
-
-    Rotary tables and their like are computed in constructors and are in no checkpoint; a skeleton made wholly on the
-    meta device would lose them.
-    """
-    original = nn.Module.register_parameter
-
-    def register(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        original(module, name, parameter)
-        if parameter is not None:
-            module._parameters[name] = _frozen(parameter.to("meta"))
-
-    nn.Module.register_parameter = register  # type: ignore[method-assign,assignment]
-    try:
-        yield
-    finally:
-        nn.Module.register_parameter = original  # type: ignore[method-assign]
