@@ -86,7 +86,7 @@ def test_transformers_loads_what_the_dense_file_of_the_same_solution_holds(name:
     assert not torch.equal(expected, logits(model))
     assert torch.equal(logits(tmp_path / "packed"), expected)
     if name != "mixed":  # transformers unpacks all layers by the first group there
-        unpacked = {"quantization_config": CompressedTensorsConfig(dequantize=True)}
+        unpacked: Any = {"quantization_config": CompressedTensorsConfig(dequantize=True)}
         assert torch.equal(logits(tmp_path / "packed", **unpacked), expected)
 
 
