@@ -42,7 +42,7 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
-def run(folder: Path, text: Path, out: Path, recipe: dict[str, Any]) -> Report:
+def run(folder: Path, text: Path, out: Path, recipe: dict[str, Any], **options: Any) -> Report:
     return compress(
         folder,
         recipe,
@@ -51,6 +51,7 @@ def run(folder: Path, text: Path, out: Path, recipe: dict[str, Any]) -> Report:
         evaluation=Evaluation(sources=(str(text),), windows=2, seqlen=SEQLEN),
         device="cpu",
         certificate=False,
+        **options,
     )
 
 
@@ -174,6 +175,18 @@ def one_sided_router(folder: Path, block: str) -> None:
     stored = load_file(path)
     stored[f"{block}.block_sparse_moe.gate.weight"].zero_()
     save_file(stored, path, {"format": "pt"})
+
+
+@mixtures
+def test_forwards_in_bfloat16_route_and_count_as_in_float32(family: str, tmp_path: Path, text: Path) -> None:
+    folder = tiny_models.save(tmp_path / "model", family)
+    exact = run(folder, text, tmp_path / "exact", {"bits": 4, "group_size": 32})
+    rounded = run(folder, text, tmp_path / "rounded", {"bits": 4, "group_size": 32}, compute_dtype="bfloat16")
+    total = [sum(layer.tokens for layer in report.layers if ".experts." in layer.name) for report in (exact, rounded)]
+    assert total[0] == total[1]
+    for a, b in zip(exact.layers, rounded.layers, strict=True):
+        assert a.relative_error is not None
+        assert b.relative_error == pytest.approx(a.relative_error, rel=0.2)
 
 
 @pytest.mark.parametrize("limit_bytes", [1, 3 * 4 * 32**2, 5 * 4 * 64**2])
