@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from compression.formats.export import Export, stored_dense, write_shards
-from compression.models.checkpoint import Checkpoint
+from compression.models.checkpoint import opened
 from compression.models.storage import place
 from compression.plan import PlannedLayer
 
@@ -20,6 +20,5 @@ def write(export: Export) -> None:
 
 def read_matrix(folder: Path, layer: PlannedLayer) -> Tensor:
     """The values (R, C) of one matrix of a written artifact."""
-    written = Checkpoint(folder)
-    found = place(written, layer.name, layer.matrix)
-    return found.view(written.read([found.tensor]))
+    written = opened(folder)
+    return place(written, layer.name, layer.matrix).read(written)

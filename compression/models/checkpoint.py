@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,20 @@ class Checkpoint:
     def digest(self) -> str:
         """SHA-256 over config.json and the weight files, in name order."""
         return digest(self.folder, {info.file for info in self.tensors.values()})
+
+
+def opened(folder: Path) -> Checkpoint:
+    """The checkpoint of a folder whose headers were read once already, for readers of one matrix after the other.
+
+    A model of many experts has tens of thousands of matrices, and reading its headers takes a second.
+    """
+    files = [folder / "config.json", *folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]
+    return _opened(folder, tuple(sorted((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)))
+
+
+@lru_cache(maxsize=1)
+def _opened(folder: Path, _: tuple[tuple[str, int, int], ...]) -> Checkpoint:
+    return Checkpoint(folder)
 
 
 def digest(folder: Path, files: Iterable[Path]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from compression.errors import UnsupportedModel
@@ -44,6 +45,15 @@ class Place:
     def view(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """The matrix (out_features, in_features) as a view on its tensor; writing to it writes the tensor."""
         return matrix_view(tensors[self.tensor], self.matrix, is_fused=self.is_fused)
+
+    def read(self, checkpoint: Checkpoint) -> Tensor:
+        """The matrix (out_features, in_features), and no more of its tensor, from disk."""
+        if not self.is_fused or self.matrix.slot is None:
+            return self.view(checkpoint.read([self.tensor]))
+        first, last = self.matrix.slot.rows
+        with safe_open(checkpoint.tensors[self.tensor].file, framework="pt") as shard:
+            part: Tensor = shard.get_slice(self.tensor)[self.matrix.slot.index, first:last]
+        return part.T if self.matrix.is_transposed else part
 
     def replace(self, tensors: dict[str, Tensor], packed: Mapping[str, Tensor]) -> None:
         """Put what a format packs of the matrix in its place.

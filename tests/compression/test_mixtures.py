@@ -20,7 +20,7 @@ from compression.families.base import Matrix
 from compression.hessian import Accumulator, SingularHessian
 from compression.inputs import by_input, hessian_of, needed_tokens, portions
 from compression.matrix_view import matrix_view
-from compression.models.checkpoint import Checkpoint
+from compression.models.checkpoint import Checkpoint, opened
 from compression.models.storage import check_places, place
 from compression.models.streamed import StreamedModel
 from compression.plan import PlannedLayer, plan
@@ -380,6 +380,16 @@ def test_packed_formats_refuse_a_tensor_of_all_experts_but_not_one_tensor_for_ea
             check_places(checkpoint, layers, may_share=False)
 
 
+def test_folder_is_opened_once_and_again_when_it_changed(tmp_path: Path) -> None:
+    folder = tiny_models.save(tmp_path / "model", "mixtral")
+    first = opened(folder)
+    assert opened(folder) is first
+    stored = load_file(folder / "model.safetensors")
+    save_file(stored | {"more": torch.zeros(3)}, folder / "model.safetensors", {"format": "pt"})
+    assert "more" in opened(folder).tensors
+    assert "more" not in first.tensors
+
+
 def test_experts_stored_in_unlike_dtypes_lose_nothing(tmp_path: Path) -> None:
     folder = tiny_models.save(tmp_path / "model", "mixtral")
     stored = load_file(folder / "model.safetensors")
@@ -402,3 +412,5 @@ def test_places_of_all_matrices_are_the_views_that_the_model_computes_with(famil
                 found = place(checkpoint, checkpoint.architecture.module_name(index, matrix), matrix).view(stored)
                 own = matrix_view(block.get_parameter(matrix.parameter), matrix, is_fused=matrix.slot is not None)
                 assert torch.equal(found, own), matrix.name
+                read = place(checkpoint, checkpoint.architecture.module_name(index, matrix), matrix).read(checkpoint)
+                assert torch.equal(read, own), matrix.name
