@@ -30,7 +30,7 @@ class Loader:
 
 LOADERS: dict[OutputFormat, Loader] = {
     "dense": Loader(("transformers",), "with_transformers.py"),
-    "compressed-tensors": Loader(("transformers", "compressed_tensors"), "with_transformers.py"),
+    "compressed-tensors": Loader(("transformers", "compressed_tensors"), "with_compressed_tensors.py"),
     "gptq": Loader(("gptqmodel", "optimum"), "with_gptqmodel.py"),
     "spqr": Loader(("spqr_quant", "nvidia"), "with_spqr_quant.py"),
     "gguf": Loader(("transformers", "gguf"), "with_gguf.py"),

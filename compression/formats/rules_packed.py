@@ -14,6 +14,7 @@ from compression.options import LayerOptions, code_bits
 if TYPE_CHECKING:
     from compression.plan import Plan, PlannedLayer
 
+GRID_METHODS = ("rtn", "optq", "joint", "obc")  # their solutions are codes on one grid to each group, and nothing else
 GPTQ_BITS = (2, 3, 4, 8, "ternary")
 GPTQ_GROUP_SIZES = (16, 32, 64, 128, 256, 512, 1024, "row")
 GPTQ_TILE = 32  # qweight packs 32 inputs into whole words, qzeros 32 outputs
@@ -120,6 +121,8 @@ def has_dynamic_groups(options: LayerOptions | None) -> bool:
 def _refuses_both(options: LayerOptions) -> str | None:
     if getattr(options, "bits", None) is None:
         return "it only prunes, and this format holds packed integer codes; add bits, or leave the matrix alone (null)"
+    if options.method not in GRID_METHODS:
+        return f"it has codes, scales and zero points, and no place for what {options.method} stores besides"
     if getattr(options, "offset", "zero_point") == "minimum":
         return "it stores an integer zero point to each group and no minimum; set offset to zero_point"
     return None

@@ -174,13 +174,14 @@ def test_tensors_have_the_model_s_names_where_the_source_left_a_prefix_out(tmp_p
     ("family", "recipe", "reason"),
     [
         ("llama-wide", {"sparsity": 0.5}, "only prunes"),
+        ("llama-wide", {"method": "spqr", "bits": 3}, "no place for what spqr stores"),
         ("llama-wide", {"bits": 5}, "2, 3, 4 and 8 bits, not 5"),
         ("llama-wide", {"bits": 4, "group_size": 48}, "kernels take groups of 16, 32, .*, not 48"),
         ("llama-wide", {"bits": 4, "overrides": {"*.q_proj": {"bits": 6}}}, r"recipe\.overrides\.\*\.q_proj .*not 6"),
         ("falcon-alibi", {"bits": 4}, "FalconLinear"),
         ("llama", {"bits": 4}, r"0\.self_attn\.k_proj: codes are packed by 32, which does not divide its 16 outputs"),
     ],
-    ids=["pruned", "5 bit", "group", "6 bit override", "Falcon", "narrow"],
+    ids=["pruned", "SpQR", "5 bit", "group", "6 bit override", "Falcon", "narrow"],
 )
 def test_what_no_loader_reads_is_refused_before_any_work(
     family: str, recipe: dict[str, Any], reason: str, tmp_path: Path
