@@ -25,7 +25,7 @@ cases=(
     "gguf|--bits 4 --group-size 32|llama-cpp|with_llama_cpp.py|5e-3"
     "gguf|--bits 8 --group-size 32|transformers|with_gguf.py|1e-6"
     "gguf|--bits 8 --group-size 32|llama-cpp|with_llama_cpp.py|5e-3"
-    "spqr|--method spqr|spqr|with_spqr_quant.py|1e-4"
+    "spqr|--method spqr --bits 3|spqr|with_spqr_quant.py|1e-4"
     "sparse-packed|--method sparsegpt --sparsity 0.5 --pattern 2:4|transformers|with_transformers.py|1e-6"
 )
 

@@ -70,7 +70,10 @@ def write(export: Export) -> None:
 
 def read_matrix(folder: Path, layer: PlannedLayer) -> Tensor:
     """The values (R, C) of one matrix of a written artifact."""
-    return unpack_matrix(StoredMatrix(folder, layer.name).tensors, *layer.matrix.shape).to_dense()
+    tensors = StoredMatrix(folder, layer.name).tensors
+    if "weight" in tensors:  # left alone
+        return tensors["weight"]
+    return unpack_matrix(tensors, *layer.matrix.shape).to_dense()
 
 
 def pack_matrix(weights: SpqrWeights) -> dict[str, Tensor]:

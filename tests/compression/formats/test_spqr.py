@@ -210,6 +210,9 @@ def test_other_tensors_stay_as_they_were(artifact: tuple[Path, Path, Report]) ->
     checkpoint = Checkpoint(source)
     for name in ("model.norm", "model.embed_tokens", "model.layers.1.mlp.up_proj"):
         assert torch.equal(StoredMatrix(out, name).tensors["weight"], checkpoint.read([f"{name}.weight"])[f"{name}.weight"])
+    (left_alone,) = (one for one in checkpoint.architecture.matrices if one.name == "mlp.up_proj")
+    found = read_matrix(out, PlannedLayer(name, 1, left_alone, None))
+    assert torch.equal(found, checkpoint.read([f"{name}.weight"])[f"{name}.weight"])
 
 
 @torch.inference_mode()
