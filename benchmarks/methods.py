@@ -4,10 +4,11 @@
 
 Each case is written in the smallest format that holds it, and its weight files are counted. Protocol: that of the first
 benchmark (`benchmarks/quality.py`), 64 x 1024 calibration tokens and the first 20 consecutive windows of 2048 tokens of the
-text as it stands. Matrix products inside blocks in bfloat16 unless `--compute-dtype float32`; solving, sums and scores in float32.
-Methods that read no calibration data get two windows of it, for their layer errors alone. With `--keep` a case whose report is
-there is not run again, so that an interrupted benchmark goes on. The authors' figures hold for SmolLM2-135M-Instruct
-de-quantised from Q4_1, the very calibration windows and WikiText-2 raw test; with other inputs say `--no-references`.
+text as it stands. Matrix products inside blocks in bfloat16 unless `--compute-dtype float32`; solving, sums and scores in
+float32. Methods that read no calibration data get two windows of it, for their layer errors alone. With `--keep` a case
+whose report is there is not run again, so that an interrupted benchmark goes on. The authors' figures hold for
+SmolLM2-135M-Instruct de-quantised from Q4_1, the very calibration windows and WikiText-2 raw test; with other inputs say
+`--no-references`.
 """
 
 import argparse
