@@ -13,7 +13,7 @@ from torch import Tensor
 
 from compression.errors import NumericalError
 
-CHUNK_LOGITS = 2**25  # logits held at once, per model: 128 MiB in float32
+CHUNK_LOGITS = 2**22  # logits held at once, per model: 16 MiB in float32, which the allocator reuses
 WORST_IN_WINDOW = 5
 
 Head = Callable[[Tensor], Tensor]  # hidden states (1, n, D) -> logits (1, n, V)
