@@ -27,6 +27,7 @@ from compression.plan import PlannedLayer
 from compression.protocol import OutputFormat
 
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in TORCH_DTYPES.values()}
+DAMAGE = (KeyError, ValueError, IndexError, TypeError, RuntimeError, StopIteration)  # what tensors that do not fit may raise
 
 
 def load(
@@ -126,15 +127,26 @@ def _fill(
             buffer.copy_(stored)
 
 
+def _matrix(files: FormatFiles, folder: Path, layer: PlannedLayer) -> Tensor:
+    """Values (R, C) of one matrix.
+
+    Raises: UnsupportedModel: with the matrix's name, whatever a reader stumbles over.
+    """
+    try:
+        return files.read_matrix(folder, layer)
+    except DAMAGE as error:
+        raise UnsupportedModel(f"{folder.name}: the tensors of {layer.name} do not fit together ({error!r})") from error
+
+
 def _parameter(files: FormatFiles, folder: Path, layers: list[PlannedLayer], present: Tensor) -> Tensor:
     """A parameter of a block, put together from its matrices."""
     if len(layers) == 1 and layers[0].matrix.slot is None:
-        values_RC = files.read_matrix(folder, layers[0])
+        values_RC = _matrix(files, folder, layers[0])
         return values_RC.T if layers[0].matrix.is_transposed else values_RC
     whole = torch.full(present.shape, torch.nan)  # what no matrix fills is found out
     for layer in layers:
         view_RC = matrix_view(whole, layer.matrix, is_fused=True)
-        values_RC = files.read_matrix(folder, layer)
+        values_RC = _matrix(files, folder, layer)
         _check(layer.name, values_RC, view_RC)
         view_RC.copy_(values_RC)
     return whole

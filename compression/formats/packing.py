@@ -34,8 +34,13 @@ def pack(codes: Tensor, bits: int, dim: int) -> Tensor:
 
 
 def unpack(words: Tensor, bits: int, count: int, dim: int) -> Tensor:
-    """The first `count` codes along a dimension, uint8; the inverse of `pack`."""
+    """The `count` codes along a dimension, uint8; the inverse of `pack`.
+
+    Raises: ValueError: they do not fill these words.
+    """
     stream = words.movedim(dim, -1).long() & _MASK
+    if stream.shape[-1] != word_count(count, bits):
+        raise ValueError(f"{count} codes of {bits} bits fill {word_count(count, bits)} words, not {stream.shape[-1]}")
     groups = -(-count // WORD_BITS)
     padded = torch.nn.functional.pad(stream, (0, groups * bits - stream.shape[-1])).unflatten(-1, (groups, bits))
     codes = torch.empty(*padded.shape[:-1], WORD_BITS, dtype=torch.uint8, device=words.device)

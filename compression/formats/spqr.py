@@ -72,7 +72,7 @@ def read_matrix(folder: Path, layer: PlannedLayer) -> Tensor:
     """The values (R, C) of one matrix of a written artifact."""
     tensors = StoredMatrix(folder, layer.name).tensors
     if "weight" in tensors:  # left alone
-        return tensors["weight"]
+        return tensors["weight"].T if layer.matrix.is_transposed else tensors["weight"]
     return unpack_matrix(tensors, *layer.matrix.shape).to_dense()
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,7 +21,8 @@ from compression.formats.sparse_parts import pack_parts, unpack_parts
 from compression.models.headers import INDEX_FILE
 from compression.protocol import Calibration, Evaluation, Output, OutputFormat
 from tests import tiny_models
-from tests.compression.formats.artifacts import make, some_ids
+from tests.compression.formats.artifacts import cross_entropy, make, some_ids
+from tests.compression.test_mixtures import save_fused
 
 RECIPE = {"bits": 4, "pattern": "2:4", "symmetric": True, "group_size": 32}
 Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
@@ -28,19 +30,44 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 SHARD = "model-00003-of-00004.safetensors"  # of block 1
 
 
-@pytest.mark.parametrize("embeddings", ["keep", "int8"])
-def test_formats_of_one_recipe_load_as_one_model(embeddings: Any, tmp_path: Path) -> None:
-    formats: tuple[OutputFormat, ...] = (
-        ("dense", "gguf", "sparse-packed") if embeddings == "keep" else ("gguf", "sparse-packed")
-    )
-    loaded = []
-    for form in formats:
-        make(tmp_path, RECIPE, Output(format=form, embeddings=embeddings))
-        loaded.append(load((tmp_path / "out").rename(tmp_path / form)).state_dict())
-    assert len(loaded) == len(formats) > 1
-    for other in loaded[1:]:
-        for name, tensor in loaded[0].items():
-            assert torch.equal(tensor, other[name]), name
+def loaded(folder: Path, recipe: dict[str, Any], output: Output) -> dict[str, Tensor]:
+    """What `load` makes of a recipe's artifact."""
+    make(folder, recipe, output, "llama-wide", torch.float16)
+    return load((folder / "out").rename(folder / output.format)).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "output", "reference"),
+    [
+        (RECIPE, Output(format="gguf"), Output(format="dense")),
+        (RECIPE, Output(format="sparse-packed"), Output(format="dense")),
+        (RECIPE, Output(format="compressed-tensors"), Output(format="dense")),
+        (RECIPE, Output(format="gptq"), Output(format="dense")),
+        (RECIPE, Output(format="gguf", embeddings="int8"), Output(format="sparse-packed", embeddings="int8")),
+        ({"method": "spqr", "bits": 3}, Output(format="spqr"), Output(format="dense")),
+        ({"method": "spqr", "bits": 3}, Output(format="sparse-packed"), Output(format="dense")),
+    ],
+    ids=["gguf", "sparse-packed", "compressed-tensors", "gptq", "8-bit embeddings", "spqr", "spqr in sparse-packed"],
+)
+def test_formats_of_one_recipe_load_as_one_model(
+    recipe: dict[str, Any], output: Output, reference: Output, tmp_path: Path
+) -> None:
+    recipe = recipe | {"overrides": {"*.o_proj": None}}
+    found, expected = loaded(tmp_path, recipe, output), loaded(tmp_path, recipe, reference)
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name
+
+
+@pytest.mark.parametrize("save", [tiny_models.save, save_fused], ids=["apart", "fused"])
+@pytest.mark.parametrize("family", ["mixtral", "deepseek_v3"])
+def test_experts_are_found_again_in_either_layout(family: str, save: Any, tmp_path: Path) -> None:
+    save(tmp_path / "model", family)
+    recipe = {"bits": 3, "method": "rtn", "group_size": 16, "overrides": {"*.experts.1.*": None}}
+    report = make(tmp_path, recipe, Output(format="sparse-packed"))
+    assert report.sizes.artifact_bytes < report.sizes.source_bytes
+    model = load(tmp_path / "out")
+    assert np.log(report.results[0].compressed.value) == pytest.approx(cross_entropy(model, tmp_path), abs=1e-5)
 
 
 def test_model_is_as_wished_and_ready_to_use(tmp_path: Path) -> None:
@@ -121,6 +148,28 @@ def test_damaged_artifact_is_refused_with_its_reason(change: Any, reason: str, a
     change(artifact)
     with pytest.raises(UnsupportedModel, match=reason):
         load(artifact)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "part"),
+    [
+        ({"bits": 4, "group_size": 32}, "compressed-tensors", "weight_scale"),
+        ({"bits": 4, "group_size": 32}, "gptq", "qweight"),
+        ({"method": "spqr", "bits": 3}, "spqr", "row_offsets"),
+        ({"pattern": "2:4", "method": "magnitude"}, "dense", "weight"),
+    ],
+    ids=["compressed-tensors", "gptq", "spqr", "dense"],
+)
+def test_damage_in_other_peoples_layouts_is_refused_too(
+    recipe: dict[str, Any], name: OutputFormat, part: str, tmp_path: Path
+) -> None:
+    make(tmp_path, recipe, Output(format=name), "llama-wide", torch.float16)
+    matrix = "model.layers.1.mlp.up_proj"
+    cut = f"{matrix}.{part}"
+    for change in (lambda t: t.update({cut: t[cut][:-3].clone()}), lambda t: t.pop(cut)):
+        resave(tmp_path / "out", change)
+        with pytest.raises(UnsupportedModel, match=matrix):
+            load(tmp_path / "out")
 
 
 @dataclass(frozen=True)
