@@ -91,6 +91,8 @@ def describe_tokenizer(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> G
         raise UnsupportedModel("GGUF: the tokenizer has no merges, and readers want at least one")
     is_pieces = bool(data["model"]["byte_fallback"])
     tokens, types = _vocabulary(data, vocab_size, is_pieces)
+    if is_pieces:
+        _check_merges(tokens, types, merges)
     adds_bos, adds_eos = _adds(tokenizer)
     template = getattr(tokenizer, "chat_template", None)
     return GgufTokenizer(
@@ -140,6 +142,19 @@ def _split_name(data: dict[str, Any]) -> str:
 
 def _is(step: dict[str, Any] | None, wanted: dict[str, Any]) -> bool:
     return step is not None and not step.get("add_prefix_space") and all(step.get(k) == v for k, v in wanted.items())
+
+
+def _check_merges(tokens: tuple[str, ...], types: tuple[TokenType, ...], merges: tuple[str, ...]) -> None:
+    """SentencePiece joins any two pieces that make a third; where BPE has no merge for them, the two would differ."""
+    pieces, known = set(tokens), set(merges)
+    for token, kind in zip(tokens, types, strict=True):
+        pairs = [(token[:cut], token[cut:]) for cut in range(1, len(token))] if kind == TokenType.NORMAL else []
+        for left, right in pairs:
+            if left in pieces and right in pieces and f"{left} {right}" not in known:
+                raise UnsupportedModel(
+                    f"GGUF: the tokenizer does not merge {left!r} and {right!r} into its token {token!r}, so it is no "
+                    "SentencePiece model, as which readers would take it"
+                )
 
 
 def _scores(tokens: tuple[str, ...], merges: tuple[str, ...]) -> tuple[float, ...]:

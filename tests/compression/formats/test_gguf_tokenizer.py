@@ -45,10 +45,13 @@ def byte_level(pre: Any = GPT2, *, bos: bool = False) -> PreTrainedTokenizerFast
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", bos_token="<|end|>")
 
 
-def pieces() -> PreTrainedTokenizerFast:
+PIECES = [("▁", "t"), ("h", "e"), ("▁t", "he"), ("e", "r"), ("▁", "h"), ("▁", "he"), ("▁h", "e")]
+
+
+def pieces(merges: list[tuple[str, str]] = PIECES) -> PreTrainedTokenizerFast:
     """As Llama 2's tokenizer.json: a SentencePiece model in the words of BPE."""
-    merges = [("▁", "t"), ("h", "e"), ("▁t", "he"), ("e", "r"), ("▁", "h"), ("▁h", "e")]
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *("".join(merge) for merge in merges)]
+    products = dict.fromkeys("".join(merge) for merge in PIECES)
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *products]
     tokens += ["▁", *(letter for letter in "abcdefghijklmnopqrstuvwxyz,.")]
     vocab = {token: index for index, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
@@ -121,6 +124,13 @@ def test_scores_put_pieces_in_the_order_of_the_merges() -> None:
     assert described.scores is not None
     scores = dict(zip(described.tokens, described.scores, strict=True))
     assert scores["▁t"] > scores["he"] > scores["▁the"] > scores["er"] > scores["▁h"] > scores["▁he"] > scores["a"]
+
+
+@pytest.mark.parametrize("missing", [("▁", "he"), ("e", "r")])
+def test_merges_that_sentencepiece_would_make_must_be_there(missing: tuple[str, str]) -> None:
+    """llama.cpp joins any two pieces that make a third."""
+    with pytest.raises(UnsupportedModel, match=f"does not merge '{missing[0]}' and '{missing[1]}' into its token"):
+        describe_tokenizer(pieces([merge for merge in PIECES if merge != missing]), 300)
 
 
 def test_ids_beyond_the_embedding_are_refused_unless_a_class_added_them() -> None:
