@@ -15,6 +15,20 @@ def test_everything_but_model_and_recipe_has_a_default() -> None:
     assert resolved is not None and resolved.options.method == "sparsegpt"
 
 
+@pytest.mark.parametrize(
+    ("fields", "at_fault"),
+    [
+        ({"output": {"format": "gguf"}, "recipe": {"bits": 3}}, "output.format"),
+        ({"output": {"format": "dense", "embeddings": "int8"}}, "output.embeddings"),
+    ],
+    ids=["3 bits as gguf", "rounded embeddings as dense"],
+)
+def test_what_the_format_cannot_hold_is_refused_when_it_is_submitted(fields: dict[str, object], at_fault: str) -> None:
+    with pytest.raises(InvalidOptions) as refused:
+        check_request(JobRequest.model_validate({**SHORT, **fields}))
+    assert refused.value.field == at_fault
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_every_published_example_is_accepted(example: object) -> None:
     check_request(JobRequest.model_validate(example))
