@@ -13,7 +13,7 @@ from api.context import Context
 from api.event_log import EventLog
 from api.guard import Guard
 from api.openapi import DESCRIPTION, PROBLEM_ANSWERS, with_problem_media_type
-from api.routes import artifacts, events, health, jobs, methods, models
+from api.routes import artifacts, events, exports, formats, health, jobs, methods, models
 from api.tailer import Tailer
 from compression import __version__
 from jobs.artifacts import artifact_store
@@ -40,7 +40,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)  # counts what has no Content-Length
     app.add_middleware(Guard, hosts=(settings.host,), max_body_bytes=MAX_BODY_BYTES)
-    for routes in (jobs, events, artifacts, methods, models, health):
+    for routes in (jobs, exports, events, artifacts, methods, formats, models, health):
         app.include_router(routes.router)
     _correct_openapi(app)
     return app

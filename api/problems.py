@@ -28,12 +28,14 @@ from jobs.errors import (
     InvalidCursor,
     JobNotFound,
     JobsError,
+    NotExportable,
     ReportNotReady,
     SettingsError,
+    SolutionsGone,
     SourceError,
     StaleAttempt,
 )
-from jobs.failure import KINDS, SOURCE_ERROR
+from jobs.failure import KINDS, SOLUTIONS_GONE, SOURCE_ERROR
 from jobs.fetch_errors import RetryableFetchError
 
 MEDIA_TYPE = "application/problem+json"
@@ -92,6 +94,8 @@ PROBLEMS: dict[type[Exception], Kind] = {
     ArtifactNotFound: Kind(404, "artifact-not-found", "Artifact not found"),
     ArtifactCorrupt: Kind(500, "artifact-corrupt", "The stored artifact is damaged"),
     ReportNotReady: Kind(409, "report-not-ready", "No report yet"),
+    NotExportable: Kind(409, "not-exportable", "Nothing to export"),
+    SolutionsGone: Kind(410, *SOLUTIONS_GONE),
     StaleAttempt: Kind(409, "stale-attempt", "The job has moved on"),
     IllegalTransition: Kind(409, "illegal-transition", "The job's state does not allow this"),
     InvalidCursor: Kind(422, "invalid-cursor", "Invalid cursor"),

@@ -53,6 +53,17 @@ class MethodView(_View):
     options: dict[str, Any] = Field(description="JSON schema of its options, once resolved; a recipe gives them flat.")
 
 
+class FormatView(_View):
+    """An output format."""
+
+    name: str = Field(description="What a request gives as `output.format`.")
+    content: str
+    loads_in: tuple[str, ...]
+    refuses: dict[str, str] = Field(
+        description="What it cannot hold -> why, in words. What depends on a model's shapes is refused at submit as well."
+    )
+
+
 class ModelView(_View):
     """A model that this server knows by name."""
 

@@ -14,7 +14,7 @@ from cli.service import DEFAULT_DATA_DIR, DataDir
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from compression.protocol import Acceptance, Calibration, Evaluation
+    from compression.protocol import Acceptance, Calibration, Evaluation, Output
     from compression.report import Report
 
 Part = TypeVar("Part", bound="BaseModel")
@@ -31,6 +31,7 @@ def compress(
     group_size: flags.GroupSize = None,
     symmetric: flags.Symmetric = None,
     grid: flags.Grid = None,
+    offset: flags.Offset = None,
     act_order: flags.ActOrder = None,
     static_groups: flags.StaticGroups = None,
     outlier_threshold: flags.OutlierThreshold = None,
@@ -52,6 +53,8 @@ def compress(
     max_kl_p99: flags.MaxKlP99 = None,
     min_top1_agreement: flags.MinTop1Agreement = None,
     max_perplexity: flags.MaxPerplexity = None,
+    format: flags.Format = None,
+    embeddings: flags.Embeddings = None,
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `cuda:N`.")] = "auto",
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
@@ -59,12 +62,12 @@ def compress(
 
     Example: scalpel compress demo:smollm2-135m --bits 4 -o smollm2-4bit
     """
-    from compression.protocol import Acceptance, Calibration, Evaluation
+    from compression.protocol import Acceptance, Calibration, Evaluation, Output
 
     wanted = flags.recipe(
         recipe,
         method=method, sparsity=sparsity, pattern=pattern, bits=bits, group_size=group_size, symmetric=symmetric, grid=grid,
-        act_order=act_order, static_groups=static_groups, outlier_threshold=outlier_threshold, damp=damp,
+        offset=offset, act_order=act_order, static_groups=static_groups, outlier_threshold=outlier_threshold, damp=damp,
         block_size=block_size, true_sequential=true_sequential, ignore=ignore, skip_blocks=skip_block, force=force,
     )  # fmt: skip
     texts = flags.texts(
@@ -76,10 +79,12 @@ def compress(
         max_perplexity_ratio=max_perplexity_ratio, max_kl=max_kl, max_kl_p99=max_kl_p99,
         min_top1_agreement=min_top1_agreement, max_perplexity=max_perplexity,
     )  # fmt: skip
-    accepted = part(Acceptance, limits)
+    accepted, written = part(Acceptance, limits), part(Output, flags.output(format=format, embeddings=embeddings))
     try:
         with display() as shown:
-            report = _compress(flags.source(model), wanted, output, calibrated, evaluated, accepted, device, data_dir, shown)
+            report = _compress(
+                flags.source(model), wanted, output, calibrated, evaluated, accepted, written, device, data_dir, shown
+            )
     except KeyboardInterrupt:
         raise CommandError("interrupted; the same command continues from the last finished block", Exit.INTERRUPTED) from None
     from cli.report_text import headlines
@@ -97,6 +102,7 @@ def _compress(
     calibration: "Calibration",
     evaluation: "Evaluation",
     acceptance: "Acceptance",
+    written: "Output",
     device: str,
     data_dir: Path,
     shown: Display,
@@ -109,7 +115,7 @@ def _compress(
     if output.exists():  # a refusal is due before the download and before torch is loaded
         raise CommandError(f"{output} exists already, and nothing is overwritten; name another folder with -o", Exit.REFUSED)
     parsed = parse_recipe(recipe)
-    resolve(parsed)
+    resolve(parsed, written.format)
     settings = Settings.from_mapping({**os.environ, "SCALPEL_DATA_DIR": str(data_dir)})
 
     def note(message: str) -> None:
@@ -131,6 +137,7 @@ def _compress(
         calibration=calibration,
         evaluation=evaluation,
         acceptance=acceptance,
+        output=written,
         texts=texts,
         cache=settings.cache_dir,
         device=device,

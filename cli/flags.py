@@ -9,7 +9,8 @@ import typer
 
 from cli.exits import CommandError, Exit
 
-RECIPE, TEXTS, ACCEPTANCE = "Recipe", "Calibration and evaluation", "Acceptance (a number, or `none`)"
+RECIPE, TEXTS, OUTPUT = "Recipe", "Calibration and evaluation", "Output"
+ACCEPTANCE = "Acceptance (a number, or `none`)"
 
 
 def _recipe(name: str, words: str, **more: Any) -> Any:
@@ -24,6 +25,10 @@ def _limit(name: str, words: str) -> Any:
     return typer.Option(name, help=words, rich_help_panel=ACCEPTANCE, show_default=False, metavar="LIMIT")
 
 
+def _output(name: str, words: str, **more: Any) -> Any:
+    return typer.Option(name, help=words, rich_help_panel=OUTPUT, show_default=False, **more)
+
+
 ModelArg = Annotated[
     str, typer.Argument(metavar="MODEL", help="`demo:NAME`, `OWNER/NAME\\[@REVISION]` on the hub, or a local folder.")
 ]
@@ -33,10 +38,11 @@ RecipeFile = Annotated[
 Method = Annotated[str | None, _recipe("--method", "Chosen from the target when absent; see `scalpel methods`.")]
 Sparsity = Annotated[float | None, _recipe("--sparsity", "Fraction of weights set to zero.")]
 Pattern = Annotated[str | None, _recipe("--pattern", "`unstructured`, `n:m` (n kept of every m), or `block:s` (obc).")]
-Bits = Annotated[int | None, _recipe("--bits", "Bits per weight: 2, 3, 4, 5, 6 or 8.")]
+Bits = Annotated[str | None, _recipe("--bits", "Bits per weight: 2, 3, 4, 5, 6, 8 or `ternary`.")]
 GroupSize = Annotated[str | None, _recipe("--group-size", "Inputs that share one scale, or `row`.")]
 Symmetric = Annotated[bool | None, _recipe("--symmetric/--asymmetric", "Zero point fixed at the middle code, or not.")]
 Grid = Annotated[str | None, _recipe("--grid", "`minmax`, or `mse`.")]
+Offset = Annotated[str | None, _recipe("--offset", "`zero_point`, or `minimum` as GGUF's Q4_1 stores it.")]
 ActOrder = Annotated[bool | None, _recipe("--act-order/--no-act-order", "Visit columns by falling importance.")]
 StaticGroups = Annotated[bool | None, _recipe("--static-groups/--no-static-groups", "Fit the grids before the sweep.")]
 OutlierThreshold = Annotated[float | None, _recipe("--outlier-threshold", "spqr: smaller keeps more weights in float16.")]
@@ -48,6 +54,9 @@ TrueSequential = Annotated[
 ]
 Ignore = Annotated[list[str] | None, _recipe("--ignore", "Modules to leave alone, by name pattern; repeatable.")]
 SkipBlock = Annotated[list[int] | None, _recipe("--skip-block", "Block to leave alone; repeatable.")]
+
+Format = Annotated[str | None, _output("--format", "What the files are, such as `dense`; see `scalpel formats`.")]
+Embeddings = Annotated[str | None, _output("--embeddings", "`keep`, or `int8`: embedding and head in 8 bits.")]
 
 CalibrationText = Annotated[
     str | None, _texts("--calibration", "`sotu`, `wikitext2`, `c4`, `ptb`, a local file, or `hf:OWNER/NAME`.")
@@ -70,6 +79,10 @@ Reference = Annotated[str | None, typer.Option("--reference", metavar="MODEL", h
 EvalSeqlen = Annotated[int | None, _texts("--eval-seqlen", "Tokens in an evaluation window. Default 2048.")]
 
 
+Label = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A word to find the job by; repeatable.")]
+Watched = Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")]
+
+
 def source(text: str) -> str:
     """A model or text as named; a path, told by its first sign, made absolute."""
     return str(Path(text).expanduser().resolve()) if text.startswith((".", "~", "/")) else text
@@ -78,8 +91,9 @@ def source(text: str) -> str:
 def recipe(file: Path | None, **said: Any) -> dict[str, Any]:
     """The recipe in `file`, its fields replaced by the flags that were given."""
     given = _said(said)
-    if "group_size" in given and given["group_size"] != "row":
-        given["group_size"] = _whole_number("--group-size", given["group_size"])
+    for name, word in (("group_size", "row"), ("bits", "ternary")):
+        if name in given and given[name] != word:
+            given[name] = _whole_number(f"--{name.replace('_', '-')}", given[name], word)
     return {**(_read(file) if file else {}), **given}
 
 
@@ -109,6 +123,11 @@ def acceptance(**limits: str | None) -> dict[str, float | None]:
     return {name: _limit_value(name, text) for name, text in limits.items() if text is not None}
 
 
+def output(**said: str | None) -> dict[str, Any]:
+    """The request's `output`, with what was said and nothing else."""
+    return _said(said)
+
+
 def labels(pairs: list[str] | None) -> dict[str, str]:
     """`["team=search"]` -> `{"team": "search"}`."""
     for pair in pairs or ():
@@ -136,11 +155,11 @@ def _limit_value(name: str, text: str) -> float | None:
         raise CommandError(f"--{name.replace('_', '-')} {text}: a number or `none` is wanted", Exit.REFUSED) from None
 
 
-def _whole_number(flag: str, text: str) -> int:
+def _whole_number(flag: str, text: str, word: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise CommandError(f"{flag} {text}: a whole number or `row` is wanted", Exit.REFUSED) from None
+        raise CommandError(f"{flag} {text}: a whole number or `{word}` is wanted", Exit.REFUSED) from None
 
 
 def _said(flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`scalpel jobs`, `scalpel cancel` and `scalpel methods`: short answers of the service."""
+"""`scalpel jobs`, `cancel`, `methods` and `formats`: short answers of the service."""
 
 import json
 from itertools import islice
@@ -65,6 +65,25 @@ def methods(is_json: Json = False, url: Url = None, data_dir: DataDir = DEFAULT_
     console().print(table)
 
 
+def formats(is_json: Json = False, url: Url = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """List the output formats: what their files hold, what loads them, what they refuse."""
+    with connect(url, data_dir) as service:
+        found = service.formats()
+    if is_json:
+        typer.echo(json.dumps([entry.model_dump(mode="json") for entry in found], indent=2))
+        return
+    from cli.output import console, plain_table
+
+    table = plain_table("format", "content", "loads in")
+    for entry in found:
+        table.add_row(entry.name, entry.content, ", ".join(entry.loads_in))
+    console().print(table)
+    for entry in found:
+        for reason in dict.fromkeys(entry.refuses.values()):
+            wishes = ", ".join(wish for wish, why in entry.refuses.items() if why == reason)
+            typer.echo(f"{entry.name} refuses {wishes}: {reason}")
+
+
 def _table(found: "list[Job]") -> "Table":
     from cli.output import plain_table
 
@@ -76,11 +95,17 @@ def _table(found: "list[Job]") -> "Table":
             f"{job.state}, {job.verdict}" if job.verdict else job.state,
             job.stage or "",
             "" if fraction is None else f"{fraction:.0%}",
-            str(job.request.get("model", "")),
-            recipe_words(job.request.get("recipe", {})) if job.task == "compress" else job.task,
+            job.model,
+            _task_words(job),
             f"{job.created_at.astimezone():%Y-%m-%d %H:%M}",
         )
     return table
+
+
+def _task_words(job: "Job") -> str:
+    if job.task == "export":
+        return f"{job.request['output']['format']} of {job.parent or 'a job that was removed'}"
+    return recipe_words(job.request.get("recipe", {}))
 
 
 def recipe_words(recipe: dict[str, object]) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import compress, download, evaluate, jobs, report, serve, submit, watch
+from cli import compress, download, evaluate, export, jobs, report, serve, submit, watch
 from cli.exits import EPILOG, Exit
 from cli.failures import exit_code, line
 
@@ -19,8 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    serve.serve, submit.submit, watch.watch, jobs.jobs, report.report, download.download, jobs.cancel, jobs.methods,
-    compress.compress, evaluate.evaluate,
+    serve.serve, submit.submit, watch.watch, export.export, jobs.jobs, report.report, download.download, jobs.cancel,
+    jobs.methods, jobs.formats, compress.compress, evaluate.evaluate,
 ):  # fmt: skip
     app.command(epilog=EPILOG)(command)
 

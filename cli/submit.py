@@ -12,7 +12,7 @@ from cli.service import DEFAULT_DATA_DIR, DataDir, Url, connect
 from cli.watch import follow, outcome, tell_outcome
 
 if TYPE_CHECKING:
-    from client import Job
+    from client import Job, Scalpel
 
 
 def submit(
@@ -25,6 +25,7 @@ def submit(
     group_size: flags.GroupSize = None,
     symmetric: flags.Symmetric = None,
     grid: flags.Grid = None,
+    offset: flags.Offset = None,
     act_order: flags.ActOrder = None,
     static_groups: flags.StaticGroups = None,
     outlier_threshold: flags.OutlierThreshold = None,
@@ -46,14 +47,14 @@ def submit(
     max_kl_p99: flags.MaxKlP99 = None,
     min_top1_agreement: flags.MinTop1Agreement = None,
     max_perplexity: flags.MaxPerplexity = None,
+    format: flags.Format = None,
+    embeddings: flags.Embeddings = None,
     is_evaluation: Annotated[
         bool, typer.Option("--evaluate", help="Solve nothing: evaluate the model, with --reference against another.")
     ] = False,
     reference: flags.Reference = None,
-    label: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A word to find the job by; repeatable.")
-    ] = None,
-    is_watched: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
+    label: flags.Label = None,
+    is_watched: flags.Watched = False,
     is_json: Json = False,
     url: Url = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
@@ -65,7 +66,7 @@ def submit(
     wanted = flags.recipe(
         recipe,
         method=method, sparsity=sparsity, pattern=pattern, bits=bits, group_size=group_size, symmetric=symmetric, grid=grid,
-        act_order=act_order, static_groups=static_groups, outlier_threshold=outlier_threshold, damp=damp,
+        offset=offset, act_order=act_order, static_groups=static_groups, outlier_threshold=outlier_threshold, damp=damp,
         block_size=block_size, true_sequential=true_sequential, ignore=ignore, skip_blocks=skip_block, force=force,
     )  # fmt: skip
     texts = flags.texts(
@@ -79,20 +80,27 @@ def submit(
     parts: dict[str, Any] = {"labels": flags.labels(label), **texts} | ({"acceptance": limits} if limits else {})
     if reference is not None:
         parts["reference"] = flags.source(reference)
+    if written := flags.output(format=format, embeddings=embeddings):
+        parts["output"] = written
     with connect(url, data_dir) as service:
         if is_evaluation:  # what it has no use for is sent only where it was said, and then refused by name
             said = {name: value for name, value in {"recipe": wanted, **parts}.items() if value}
             job = service.evaluate(flags.source(model), **said)
         else:
             job = service.submit(flags.source(model), wanted, **parts)
-        if not is_watched:
-            _tell(job, is_json)
-            return Exit.OK
-        job = follow(service, job.id)
-        if is_json:
-            _tell(job, is_json)
-        else:
-            tell_outcome(service, job)
+        return tell_submitted(service, job, is_watched, is_json)
+
+
+def tell_submitted(service: "Scalpel", job: "Job", is_watched: bool, is_json: bool) -> int:
+    """Print a job that was taken, or follow it to its end. Returns: the exit code."""
+    if not is_watched:
+        _tell(job, is_json)
+        return Exit.OK
+    job = follow(service, job.id)
+    if is_json:
+        _tell(job, is_json)
+    else:
+        tell_outcome(service, job)
     return outcome(job)
 
 
@@ -101,4 +109,6 @@ def _tell(job: "Job", is_json: bool) -> None:
         typer.echo(json.dumps(job.model_dump(mode="json"), indent=2))
         return
     typer.echo(job.id)
+    if job.forecast and job.forecast.note:
+        typer.echo(f"note: {job.forecast.note}", err=True)
     typer.echo(f"{job.state}; follow it with: scalpel watch {job.id}", err=True)

@@ -10,7 +10,7 @@ with Scalpel("http://127.0.0.1:8321") as scalpel:
 """
 
 from client.errors import ApiError, ChecksumMismatch, ClientError, ServiceUnreachable, UnsafeName
-from client.models import Artifact, Event, FieldProblem, Job, JobPage, Method, Model
+from client.models import Artifact, Event, FieldProblem, Forecast, Format, Job, JobPage, Method, Model
 from client.scalpel import DEFAULT_URL, Scalpel
 
 __all__ = [
@@ -21,6 +21,8 @@ __all__ = [
     "ClientError",
     "Event",
     "FieldProblem",
+    "Forecast",
+    "Format",
     "Job",
     "JobPage",
     "Method",

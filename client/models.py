@@ -53,9 +53,19 @@ class JobError(_Answer):
     layer: str | None = None
 
 
+class Forecast(_Answer):
+    """Bytes of weights on disk, foretold at submit."""
+
+    source_bytes: int
+    artifact_bytes: int
+    note: str | None = None
+
+
 class Job(_Answer):
     id: str
     task: str = "compress"
+    parent: str | None = None
+    model: str = ""
     state: str
     verdict: str | None = None
     stage: str | None = None
@@ -70,6 +80,8 @@ class Job(_Answer):
     request: dict[str, Any]
     recipe: dict[str, Any] | None = None
     labels: dict[str, str] = Field(default_factory=dict)
+    forecast: Forecast | None = None
+    solution_bytes: int | None = None
     error: JobError | None = None
     links: dict[str, str] = Field(default_factory=dict)
 
@@ -111,6 +123,15 @@ class Method(_Answer):
     name: str
     good_for: str
     options: dict[str, Any]
+
+
+class Format(_Answer):
+    """An output format: what its files hold, what loads them, what it refuses and why."""
+
+    name: str
+    content: str
+    loads_in: tuple[str, ...]
+    refuses: dict[str, str]
 
 
 class Model(_Answer):

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from client.download import fetch_file, inside
 from client.errors import ApiError, ServiceUnreachable
-from client.models import Artifact, Event, Job, JobPage, Method, Model, Problem
+from client.models import Artifact, Event, Format, Job, JobPage, Method, Model, Problem
 
 DEFAULT_URL = "http://127.0.0.1:8321"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -73,6 +73,18 @@ class Scalpel:
             if page.next_cursor is None:
                 return
             params["cursor"] = page.next_cursor
+
+    def export(self, job_id: str, output: Mapping[str, Any], *, labels: Mapping[str, str] | None = None) -> Job:
+        """Ask for a finished job in another format, without solving again: a job of its own.
+
+        Args: output: as in `submit`, such as {"format": "gguf"}.
+        """
+        said = {"output": dict(output)} | ({"labels": dict(labels)} if labels else {})
+        return self._call(Job, "POST", _job_path(job_id, "exports"), json=said)
+
+    def exports(self, job_id: str) -> tuple[Job, ...]:
+        """The exports of a job, newest first."""
+        return self._call(tuple[Job, ...], "GET", _job_path(job_id, "exports"))
 
     def cancel(self, job_id: str) -> Job:
         """Ask for a job's end. A running one stops at its next heartbeat, so the answer may still say `running`."""
@@ -137,6 +149,9 @@ class Scalpel:
 
     def methods(self) -> tuple[Method, ...]:
         return self._call(tuple[Method, ...], "GET", "/v1/methods")
+
+    def formats(self) -> tuple[Format, ...]:
+        return self._call(tuple[Format, ...], "GET", "/v1/formats")
 
     def models(self) -> tuple[Model, ...]:
         return self._call(tuple[Model, ...], "GET", "/v1/models")

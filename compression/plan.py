@@ -1,5 +1,6 @@
 """Recipe + architecture -> what happens to each matrix, decided and checked before any weight is read. Torch-free."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,6 +13,7 @@ from compression.recipe import ResolvedRecipe
 
 DEFAULT_SEQLEN = 2048
 DEFAULT_GROUP_SIZES = (128, 64, 32)
+MAX_NAMED = 8  # matrices in a refusal
 IN_RECIPE = "left alone by the recipe"
 
 
@@ -147,15 +149,26 @@ def _resolved(recipe: ResolvedRecipe, group_size: int | None) -> ResolvedRecipe:
 
 
 def _check_widths(layers: list[PlannedLayer]) -> None:
+    faults: dict[tuple[str, int, int], list[PlannedLayer]] = {}
     for layer in layers:
         width = layer.matrix.shape[1]
         for option, size in _tiles(layer.options):
             if width % size:
-                fitting = [str(s) for s in sorted(_divisors(layers)) if s >= 16]
-                allowed = f"m that divides {width}"
-                if option == "group_size":
-                    allowed = f"sizes that fit every targeted matrix: {', '.join([*fitting, 'row'])}"
-                raise InvalidOptions(f"recipe.{option}", f"{size} does not divide the {width} inputs of {layer.name}", allowed)
+                faults.setdefault((option, size, width), []).append(layer)
+    for (option, size, width), unfit in faults.items():
+        fitting = [str(s) for s in sorted(_divisors(layers)) if s >= 16]
+        allowed = f"m that divides {width}"
+        if option == "group_size":
+            allowed = f"sizes that fit every targeted matrix: {', '.join([*fitting, 'row'])}"
+        raise InvalidOptions(f"recipe.{option}", f"{size} does not divide the {width} inputs of {_names(unfit)}", allowed)
+
+
+def _names(layers: list[PlannedLayer]) -> str:
+    """`model.layers.*.mlp.up_proj, ...`: one pattern for what is alike in every block, the name where there is only one."""
+    names = [layer.name for layer in layers]
+    patterns = list(dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in names)) if len(names) > 1 else names
+    more = len(patterns) - MAX_NAMED
+    return ", ".join(patterns[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _check_cost(layers: list[PlannedLayer]) -> None:

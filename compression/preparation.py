@@ -80,8 +80,7 @@ def prepare(
     """
     check_output(output)
     resolved = resolve(recipe if isinstance(recipe, Recipe) else parse_recipe(recipe), output.format)
-    folder, notes = dequantize_once(source.path, cache) if source.path.suffix == ".gguf" else (source.path, ())
-    checkpoint = Checkpoint(folder)
+    checkpoint, notes = open_checkpoint(source, cache)
     check_model(output, checkpoint.config)
     planned = plan(resolved, checkpoint.architecture)
     check_places(checkpoint, planned.layers, may_share=FILES[output.format].may_share)
@@ -89,7 +88,7 @@ def prepare(
     FILES[output.format].check_source(checkpoint, planned)
     calibration_seqlen = window_length("calibration.seqlen", calibration.seqlen, checkpoint.architecture)
     evaluation_seqlen = window_length("evaluation.seqlen", evaluation.seqlen, checkpoint.architecture)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(checkpoint.folder)
     reader = TextReader(tokenizer, checkpoint.architecture.vocab_size, texts)
     return Job(
         info=describe_model(source, checkpoint, (*source.notes, *notes)),
@@ -103,7 +102,17 @@ def prepare(
     )
 
 
+def open_checkpoint(source: ModelSource, cache: Path) -> tuple[Checkpoint, tuple[str, ...]]:
+    """The checkpoint behind a source, a .gguf file de-quantised to `cache`, and what a reader must know of it.
+
+    Raises: UnsupportedModel.
+    """
+    folder, notes = dequantize_once(source.path, cache) if source.path.suffix == ".gguf" else (source.path, ())
+    return Checkpoint(folder), notes
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Raises: UnsupportedModel: there is none that transformers can load."""
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 WINDOWS = 2
@@ -20,6 +21,12 @@ class Probe:
     def save(self, path: Path) -> None:
         """As the loader programs read it."""
         save_file({"input_ids": self.ids_WL.contiguous(), "logits": self.logits_WLV.contiguous()}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Raises: OSError, SafetensorError, KeyError: it is no file of a probe."""
+        tensors = load_file(path)
+        return cls(tensors["input_ids"], tensors["logits"])
 
 
 def probe_windows(windows_WL: Tensor) -> Tensor:

@@ -170,6 +170,7 @@ class Sizes(_Section):
     bits_per_targeted_weight: float = Field(
         description="Codes, scales and zero points over targeted weights; the storage width where only pruned."
     )
+    predicted_bytes: int | None = Field(None, description="Of `artifact_bytes`, before any work; null where no rule tells.")
     note: str
 
 
@@ -215,5 +216,6 @@ class Report(_Section):
     environment: Environment
     resumed_blocks: int = Field(0, description="Blocks that an earlier attempt had finished.")
     restarts: tuple[str, ...] = Field((), description="Why finished blocks of an earlier attempt were not used, if so.")
+    notes: tuple[str, ...] = Field((), description="What a reader must know of this artifact, such as where it came from.")
     payload_digest: str = Field(description="SHA-256 over weights, config and tokenizer: what bit-identical compares.")
     provenance: dict[str, Any] = Field(default_factory=dict, description="What the caller added: job id, attempt, labels.")

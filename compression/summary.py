@@ -6,6 +6,7 @@ from pathlib import Path
 
 from compression.errors import VerificationError
 from compression.evaluation import WindowScore
+from compression.models.checkpoint import Checkpoint
 from compression.models.ends import stored_ends
 from compression.plan import Plan
 from compression.preparation import Job
@@ -58,9 +59,9 @@ def rounded_ends(job: Job) -> tuple[Coverage, ...]:
     return tuple(Coverage(name=name.removesuffix(".weight"), status="solved", reason=ROUNDED_REASON) for name in names)
 
 
-def sizes(job: Job, layers: Sequence[LayerResult], folder: Path, output_format: OutputFormat) -> Sizes:
+def sizes(checkpoint: Checkpoint, layers: Sequence[LayerResult], folder: Path, output_format: OutputFormat) -> Sizes:
     """Bytes before and after, and what the targeted weights would need in a packed format."""
-    source_bytes = job.checkpoint.size_bytes
+    source_bytes = checkpoint.size_bytes
     artifact_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in WEIGHT_FILES)
     parameters = [math.prod(layer.shape) for layer in layers]
     zeros = [round(layer.sparsity * count) for layer, count in zip(layers, parameters, strict=True)]

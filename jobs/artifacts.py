@@ -5,6 +5,7 @@ of it is given out, and without reading the rest.
 """
 
 import hashlib
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -50,6 +51,18 @@ class ArtifactStore:
             obstore.put(self._store, f"{key}.chunks", chunks.model_dump_json().encode())
             obstore.put(self._store, key, path)
         return sha256, chunks.size_bytes
+
+    def fetch_file(self, sha256: str, path: Path) -> None:
+        """Have a stored file at `path`; it is there whole and verified, or not at all. Raises: ArtifactCorrupt."""
+        if path.exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=path.parent) as scratch:
+            partial = Path(scratch) / path.name
+            with partial.open("wb") as file:
+                for piece in self.stream(sha256):
+                    file.write(piece)
+            partial.replace(path)
 
     def stream(self, sha256: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes from `start` up to, not including, `end`, in pieces of at most `CHUNK_BYTES`.

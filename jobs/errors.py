@@ -35,6 +35,23 @@ class ReportNotReady(JobsError):
         super().__init__(f"job {job_id} is {state}; a report exists once it has succeeded")
 
 
+class NotExportable(JobsError):
+    """The job has nothing to export: it has not succeeded, or it is no compression."""
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        self.job_id = job_id
+        super().__init__(f"job {job_id} cannot be exported: {reason}")
+
+
+class SolutionsGone(JobsError):
+    """The job succeeded, but its solutions are no longer kept, or never were."""
+
+    def __init__(self, job_id: str | None) -> None:
+        self.job_id = job_id
+        whose = f"job {job_id}" if job_id else "a job that was removed"
+        super().__init__(f"the solutions of {whose} are not kept (any more); another format needs a new compression")
+
+
 class StaleAttempt(JobsError):
     """A worker wrote under an attempt that is no longer the running one: it has lost the job and must let go."""
 

@@ -12,10 +12,11 @@ from compression.errors import (
     UnsupportedModel,
     VerificationError,
 )
-from jobs.errors import SourceError
+from jobs.errors import SolutionsGone, SourceError
 
 ATTEMPTS_EXHAUSTED = "attempts-exhausted"
 SOURCE_ERROR = ("source-error", "The model or a text cannot be had")
+SOLUTIONS_GONE = ("solutions-gone", "The solutions are gone")
 MAX_DETAIL = 16_384
 
 KINDS: dict[type[CompressionError], tuple[str, str]] = {  # type and title, over HTTP as well
@@ -49,4 +50,9 @@ def from_compression_error(error: CompressionError) -> Failure:
 
 def from_source_error(error: SourceError) -> Failure:
     kind, title = SOURCE_ERROR
+    return Failure(type=kind, title=title, detail=str(error))
+
+
+def from_solutions_gone(error: SolutionsGone) -> Failure:
+    kind, title = SOLUTIONS_GONE
     return Failure(type=kind, title=title, detail=str(error))

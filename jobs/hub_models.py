@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub import HfApi, get_session, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.hf_api import ModelInfo
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]  # not marked public
 
 from compression.errors import UnsupportedModel
 from compression.families import read_architecture
@@ -19,6 +20,8 @@ from jobs.settings import Settings
 from jobs.sources import HubModel
 
 CONFIG = "config.json"
+MAX_CONFIG_BYTES = 4_000_000
+QUICK_TIMEOUT_S = 3.0  # of a request that somebody waits for
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _COMPANIONS = (
     *("generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json"),
@@ -55,7 +58,7 @@ def fetch_hub_model(
         files = files_to_fetch(sizes)
         commit = _commit(source, info)
         config = Path(_download(api, model, commit, CONFIG, cache))
-        check(_read_config(config))
+        check(read_config(config))
         missing = [name for name in files if not (config.parent / name).exists()]
         require_space(source, sum(sizes[name] for name in missing), cache)
         for number, name in enumerate(missing, 1):
@@ -94,9 +97,41 @@ def _download(api: HfApi, model: HubModel, commit: str, name: str, cache: Path) 
     return str(api.hf_hub_download(model.repo_id, name, revision=commit, cache_dir=cache))
 
 
-def _read_config(path: Path) -> dict[str, object]:
+def fetch_hub_config(source: str, model: HubModel, settings: Settings) -> dict[str, object]:
+    """Read config.json alone, by one request that is not repeated: somebody waits, and the hub may be out of reach.
+
+    Raises: SourceError, RetryableFetchError: as `fetch_hub_model`. UnsupportedModel: it is no JSON object, or far too long.
+    """
+    api = hub_client(settings)
+    url = hf_hub_url(model.repo_id, CONFIG, revision=model.revision, endpoint=api.endpoint)
+    headers = build_hf_headers(token=api.token, library_name=api.library_name)
+    asking = get_session().stream("GET", url, headers=headers, timeout=QUICK_TIMEOUT_S, follow_redirects=True)
+    with hub_errors(source), asking as answer:
+        if answer.is_error:
+            answer.read()
+        hf_raise_for_status(answer)
+        data = b""
+        for chunk in answer.iter_bytes():
+            data += chunk
+            if len(data) > MAX_CONFIG_BYTES:
+                raise UnsupportedModel(f"{CONFIG} is longer than {MAX_CONFIG_BYTES} bytes")
+    return parse_config(data)
+
+
+def cached_hub_model(model: HubModel, settings: Settings) -> Path | None:
+    """The folder of a model that is named by its full commit, if all of it is in the cache."""
+    return _complete_snapshot(model, settings.cache_dir / "hub")
+
+
+def read_config(path: Path) -> dict[str, object]:
+    """Raises: UnsupportedModel: it is no JSON object."""
+    return parse_config(path.read_bytes())
+
+
+def parse_config(data: bytes) -> dict[str, object]:
+    """Raises: UnsupportedModel: it is no JSON object."""
     try:
-        config = json.loads(path.read_bytes())
+        config = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise UnsupportedModel(f"{CONFIG} is not valid JSON: {error}") from error
     if not isinstance(config, dict):

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, select, tuple_, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from ulid import ULID
 
+from compression.formats.sizes import Forecast
 from compression.manifest import REPORT_FILE
 from compression.recipe import ResolvedRecipe
 from compression.report import Outcome
@@ -23,7 +24,7 @@ from jobs.errors import ArtifactNotFound, IllegalTransition, JobNotFound, Report
 from jobs.failure import ATTEMPTS_EXHAUSTED, Failure
 from jobs.request import LABEL_KEY_PATTERN, JobRequest
 from jobs.states import FINAL, TRANSITIONS, State
-from jobs.tables import Artifact, Event, Job, Ring
+from jobs.tables import Artifact, Event, Job, Ring, Solution
 
 MAX_PAGE = 200
 
@@ -38,33 +39,44 @@ class Page:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file of the artifact that already lies in the store."""
+    """A file of a job that already lies in the store."""
 
     name: str
     sha256: str
     size_bytes: int
 
 
-def submit(session: Session, request: JobRequest, resolved: ResolvedRecipe | None, max_attempts: int) -> Job:
-    """Write the job, its first event and the ring that will wake a worker, to be committed together.
-
-    Args: resolved: what `check_request` returned.
-    """
-    now = _now()
-    job = Job(
-        id=str(ULID.from_datetime(now)),
-        state=State.QUEUED,
+def submit(
+    session: Session, request: JobRequest, resolved: ResolvedRecipe | None, max_attempts: int, forecast: Forecast | None = None
+) -> Job:
+    """Queue a compression or an evaluation. Args: resolved: what `check_request` returned."""
+    return enqueue(
+        session,
         task=request.task,
         model=request.model,
         request=request.model_dump(mode="json", exclude_unset=True),
         recipe={} if resolved is None else resolved.model_dump(mode="json"),
         labels=dict(request.labels),
-        attempt=0,
+        forecast=forecast and forecast.model_dump(),
         max_attempts=max_attempts,
+    )
+
+
+def enqueue(session: Session, **fields: Any) -> Job:
+    """Write a job, its first event and the ring that will wake a worker, to be committed together.
+
+    Args: fields: of the row: task, model, request, recipe, labels, max_attempts and whatever else that task has.
+    """
+    now = _now()
+    job = Job(
+        id=str(ULID.from_datetime(now)),
+        state=State.QUEUED,
+        attempt=0,
         last_seq=1,
         claimable_at=now,
         created_at=now,
         updated_at=now,
+        **fields,
     )
     session.add(job)
     session.flush()
@@ -222,15 +234,26 @@ def record(session: Session, job_id: str, attempt: int, event_type: str, data: d
     session.flush()
 
 
-def succeed(session: Session, job_id: str, attempt: int, files: Sequence[StoredFile], verdict: Outcome | None = None) -> Job:
-    """The end as hoped: the artifact's rows and the final state, together.
+def succeed(
+    session: Session,
+    job_id: str,
+    attempt: int,
+    files: Sequence[StoredFile],
+    verdict: Outcome | None = None,
+    solutions: Sequence[StoredFile] = (),
+) -> Job:
+    """The end as hoped: the artifact's rows, those of its solutions, and the final state, together.
 
     Args: verdict: of the report; a result that regressed is a success of the job all the same.
     Raises: StaleAttempt.
     """
     job = _take_running(session, job_id, attempt)
-    for file in files:
-        session.add(Artifact(job_id=job_id, name=file.name, sha256=file.sha256, size_bytes=file.size_bytes, created_at=_now()))
+    for table, stored in ((Artifact, files), (Solution, solutions)):
+        session.add_all(
+            table(job_id=job_id, name=file.name, sha256=file.sha256, size_bytes=file.size_bytes, created_at=_now())
+            for file in stored
+        )
+    job.solution_bytes = sum(file.size_bytes for file in solutions) if solutions else None
     job.fraction, job.verdict = 1.0, verdict
     return _move(session, job, State.SUCCEEDED)
 

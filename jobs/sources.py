@@ -88,6 +88,12 @@ def parse_model_source(text: str) -> DemoModel | HubModel | LocalModel:
     return HubModel(_repo_id(text, repo_id, _MODEL_FORMS), revision or None)
 
 
+def pinned(source: str, revision: str | None) -> str:
+    """A model's source, held at the revision that was read: a branch of the hub may have moved on since."""
+    model = parse_model_source(source)
+    return f"{model.repo_id}@{revision}" if isinstance(model, HubModel) and revision else source
+
+
 def parse_text_source(text: str) -> PackagedText | CorpusText | HubText | LocalText:
     """Read a source of calibration or evaluation text.
 

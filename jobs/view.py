@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from compression.formats.sizes import Forecast
 from compression.recipe import ResolvedRecipe
 from compression.report import Outcome
 from jobs.failure import Failure
@@ -32,6 +33,7 @@ class Links(_View):
     events: str
     report: str
     artifacts: str
+    exports: str
     cancel: str
 
 
@@ -40,6 +42,8 @@ class JobView(_View):
 
     id: str
     task: Task
+    parent: str | None = Field(description="Of an export: the job whose solutions it writes.")
+    model: str = Field(description="As its user named it.")
     state: State
     verdict: Outcome | None = Field(
         description="Of a job that has succeeded: its result is within the limits of `acceptance`, or beyond one; null where "
@@ -61,6 +65,8 @@ class JobView(_View):
         description="As resolved: the method chosen, the defaults filled in; null for an evaluation."
     )
     labels: dict[str, str]
+    forecast: Forecast | None = Field(description="Bytes of weights, foretold at submit; null where too little was known.")
+    solution_bytes: int | None = Field(description="Kept for exports to other formats; null where there are none.")
     error: Failure | None
     cancel_requested: bool = Field(description="The job is running and will be cancelled in a moment.")
     links: Links
@@ -71,6 +77,8 @@ def job_view(job: Job) -> JobView:
     return JobView(
         id=job.id,
         task=job.task,
+        parent=job.parent_id,
+        model=job.model,
         state=job.state,
         verdict=cast("Outcome | None", job.verdict),
         stage=job.stage,
@@ -85,6 +93,8 @@ def job_view(job: Job) -> JobView:
         request=job.request,
         recipe=ResolvedRecipe.model_validate(job.recipe) if job.recipe else None,
         labels=job.labels,
+        forecast=None if job.forecast is None else Forecast.model_validate(job.forecast),
+        solution_bytes=job.solution_bytes,
         error=None if job.error is None else Failure.model_validate(job.error),
         cancel_requested=job.cancel_requested,
         links=_links(job.id),
@@ -94,5 +104,10 @@ def job_view(job: Job) -> JobView:
 def _links(job_id: str) -> Links:
     path = f"/v1/jobs/{job_id}"
     return Links(
-        self=path, events=f"{path}/events", report=f"{path}/report", artifacts=f"{path}/artifacts", cancel=f"{path}/cancel"
+        self=path,
+        events=f"{path}/events",
+        report=f"{path}/report",
+        artifacts=f"{path}/artifacts",
+        exports=f"{path}/exports",
+        cancel=f"{path}/cancel",
     )

@@ -41,6 +41,7 @@ TORCH_FREE = (
     "compression.plan", "compression.report", "compression.events", "compression.families", "compression.models.source",
     "compression.corpora", "compression.verdict", "compression.evaluation_report",
     "compression.formats", "compression.formats.catalog",
+    "compression.models.headers", "compression.formats.sizes",
 )  # fmt: skip
 
 # Each process reads it once, at its entry; settings are passed down.

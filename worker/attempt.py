@@ -5,38 +5,32 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy.orm import Session
 
 from compression.errors import CompressionError
-from compression.evaluable import causal_class
 from compression.events import Event, Note, StageStarted
-from compression.families import read_architecture
 from compression.manifest import REPORT_FILE
-from compression.models.source import ModelSource
 from compression.report import Outcome
 from jobs import repository
 from jobs.artifacts import ArtifactStore
 from jobs.database import Sessions
-from jobs.errors import SourceError, StaleAttempt
-from jobs.failure import Failure, from_compression_error, from_source_error
-from jobs.fetch import RetryableFetchError, fetch_model, fetch_text
-from jobs.hub_models import ConfigCheck
+from jobs.errors import SolutionsGone, SourceError, StaleAttempt
+from jobs.failure import Failure, from_compression_error, from_solutions_gone, from_source_error
+from jobs.fetch_errors import RetryableFetchError
 from jobs.repository import StoredFile
-from jobs.request import JobRequest
 from jobs.settings import Settings
 from jobs.states import FINAL
 from jobs.tables import Job
 from worker.child import Child, RunnerCrashed
 from worker.environment import child_environment
 from worker.folder import JobFolder, job_folder
-from worker.interruptible import interruptible
+from worker.inputs import Inputs
 from worker.lease import Interrupted, Lease, Reason
 from worker.messages import Error, Result
-from worker.spec import EvaluateSpec, RunSpec
+from worker.spec import Spec
 
 RUNNER_COMMAND = (sys.executable, "-m", "worker.runner")
 MAX_RETRY_DELAY_S = 300.0  # attempts that were handed back count in the exponent too
@@ -72,6 +66,14 @@ class Host:
     runner_command: Sequence[str] = RUNNER_COMMAND
 
 
+@dataclass(frozen=True)
+class Made:
+    """What an attempt has put into the store."""
+
+    files: Sequence[StoredFile]
+    solutions: Sequence[StoredFile] = ()
+
+
 class Attempt:
     """A claimed job, until this attempt at it ends."""
 
@@ -97,10 +99,10 @@ class Attempt:
             if ended.state in FINAL:
                 self._folder.remove()
 
-    def _end_of(self, work: Callable[[], Sequence[StoredFile]]) -> Job | None:
+    def _end_of(self, work: Callable[[], Made]) -> Job | None:
         """Do the work and write the job's fate: every way in which an attempt can end is in here."""
         try:
-            files = work()
+            made = work()
         except Interrupted as interruption:
             return self._interrupted(interruption.reason)
         except StaleAttempt:
@@ -111,13 +113,15 @@ class Attempt:
             return self._write(repository.fail, from_compression_error(error))
         except SourceError as error:
             return self._write(repository.fail, from_source_error(error))
+        except SolutionsGone as error:
+            return self._write(repository.fail, from_solutions_gone(error))
         except (RunnerCrashed, RetryableFetchError) as error:
             log.warning("job %s: attempt %d: %s", self._job_id, self._attempt, error)
             return self._retry(str(error))
         except Exception as error:  # the boundary of the attempt: a full disk, a store that is down, a bug of ours
             log.exception("job %s: attempt %d", self._job_id, self._attempt)
             return self._retry(f"{type(error).__name__}: {error}")
-        return self._write(repository.succeed, files, self._verdict)
+        return self._write(repository.succeed, made.files, self._verdict, made.solutions)
 
     def _interrupted(self, reason: Reason) -> Job | None:
         match reason:
@@ -133,47 +137,14 @@ class Attempt:
         delay_s = self._settings.retry_delay_s * 2 ** (self._attempt - 1)
         return self._write(repository.retry, reason, min(delay_s, MAX_RETRY_DELAY_S))
 
-    def _work(self) -> Sequence[StoredFile]:
+    def _work(self) -> Made:
         self._folder.make()
-        spec = self._fetch(JobRequest.model_validate(self._job.request))
-        self._run(spec)
-        return self._publish()
-
-    def _fetch(self, request: JobRequest) -> RunSpec | EvaluateSpec:
-        """Have all inputs on this machine."""
         self._record(StageStarted(stage="fetching"))
-        model = self._fetch_model(request, request.model)
-        reference = None if request.reference is None else self._fetch_model(request, request.reference)
-        texts: dict[str, Path] = {}
-        for use in request.text_uses:  # one by one, so that a lost lease ends it between two
-            text = self._interruptible(partial(fetch_text, use.source, self._settings, self._note, role=use.role))
-            if text is not None:
-                texts[use.key] = text
-        common: dict[str, Any] = {
-            "model_path": model.path,
-            "model_name": model.name,
-            "model_revision": model.revision,
-            "model_notes": model.notes,
-            "evaluation": request.evaluation,
-            "acceptance": request.acceptance,
-            "texts": texts,
-            "out": self._folder.out,
-            "work": self._folder.work,
-            "lock": self._folder.lock,
-            "lock_timeout_s": self._settings.lease_s,
-            "cache": self._settings.cache_dir / "dequantized",
-            "device": self._settings.device,
-            "provenance": {"job_id": self._job_id, "attempt": self._attempt, "labels": self._job.labels},
-        }
-        if request.task == "evaluate":
-            return EvaluateSpec(task="evaluate", reference=reference, **common)
-        return RunSpec(recipe=request.recipe, calibration=request.calibration, output=request.output, **common)
+        inputs = Inputs(self._host.sessions, self._host.store, self._settings, self._job, self._folder)
+        self._run(inputs.fetch(self._note, self._lease.check))
+        return self._publish(keeps_solutions=self._job.task == "compress")
 
-    def _fetch_model(self, request: JobRequest, source: str) -> ModelSource:
-        check: ConfigCheck = causal_class if request.task == "evaluate" else read_architecture
-        return self._interruptible(partial(fetch_model, source, self._settings, self._note, check=check))
-
-    def _run(self, spec: RunSpec | EvaluateSpec) -> None:
+    def _run(self, spec: Spec) -> None:
         """Run the child to its result. Raises: RunnerRefused, RunnerCrashed."""
         environment = child_environment(self._host.environment, self._folder.home, self._settings.threads)
         grace_s = self._settings.grace_s
@@ -191,24 +162,24 @@ class Attempt:
             self._lease.check()  # if we stopped it, that is no crash
             raise child.crash()
 
-    def _publish(self) -> Sequence[StoredFile]:
+    def _publish(self, *, keeps_solutions: bool = False) -> Made:
         """Put every file into the store; nothing points at them until the job's row does. Raises: RunnerCrashed."""
         self._record(StageStarted(stage="publishing"))
-        stored = [self._put(path) for path in sorted(self._folder.out.rglob("*")) if not path.is_dir()]
-        if REPORT_FILE not in {file.name for file in stored}:
+        files = self._put_all(self._folder.out)
+        if REPORT_FILE not in {file.name for file in files}:
             raise RunnerCrashed("The runner announced a result and left no report.")
-        return stored
+        return Made(files, self._put_all(self._folder.solutions) if keeps_solutions else ())
 
-    def _put(self, path: Path) -> StoredFile:
+    def _put_all(self, folder: Path) -> Sequence[StoredFile]:
+        return [self._put(folder, path) for path in sorted(folder.rglob("*")) if not path.is_dir()]
+
+    def _put(self, folder: Path, path: Path) -> StoredFile:
         self._lease.check()
-        name = path.relative_to(self._folder.out).as_posix()
+        name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not path.is_file():
             raise RunnerCrashed(f"The runner left {name}, which is no regular file.")
         sha256, size_bytes = self._host.store.put_file(path)
         return StoredFile(name, sha256, size_bytes)
-
-    def _interruptible(self, work: Callable[[], R]) -> R:
-        return interruptible(work, self._lease.check)
 
     def _note(self, message: str) -> None:
         self._lease.check()

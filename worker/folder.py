@@ -13,7 +13,7 @@ from jobs.tables import Job
 
 @dataclass(frozen=True)
 class JobFolder:
-    """Where an attempt works. `work` and `out` are the library's; `lock` admits one runner at a time."""
+    """Where an attempt works. `work`, `out` and `solutions` are the library's; `lock` admits one runner at a time."""
 
     root: Path
 
@@ -24,6 +24,11 @@ class JobFolder:
     @property
     def out(self) -> Path:
         return self.root / "out"
+
+    @property
+    def solutions(self) -> Path:
+        """What a compression keeps for exports, or what an export was given."""
+        return self.root / "solutions"
 
     @property
     def home(self) -> Path:

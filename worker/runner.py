@@ -1,4 +1,4 @@
-"""The child process: reads one spec, compresses or evaluates, says what happens as JSON lines. Knows no database or broker.
+"""The child process: reads one spec, does its task, says what happens as JSON lines. Knows no database or broker.
 
 Its standard input stays open for as long as its supervisor lives; at its end the runner exits at once, so that no orphan
 computes on. The real standard output is kept for the protocol; what anything else prints goes to standard error.
@@ -7,6 +7,7 @@ computes on. The real standard output is kept for the protocol; what anything el
 import fcntl
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -22,7 +23,7 @@ from compression.manifest import REPORT_FILE
 from compression.report import Outcome
 from jobs.failure import from_compression_error
 from worker.messages import Error, Result
-from worker.spec import SPEC, EvaluateSpec, RunSpec
+from worker.spec import SPEC, EvaluateSpec, ExportSpec, RunSpec, Spec
 
 Send = Callable[[BaseModel], None]
 
@@ -42,23 +43,29 @@ def main() -> None:
             send(Result(report=REPORT_FILE, verdict=_verdict(spec.out)))
 
 
-def run(spec: RunSpec | EvaluateSpec, send: Send) -> None:
+def run(spec: Spec, send: Send) -> None:
     """Make the artifact folder, unless an earlier attempt completed it and was lost while publishing.
 
     Raises: CompressionError.
     """
     if spec.out.exists():  # it appears complete or not at all
         return
-    if isinstance(spec, EvaluateSpec):
-        _evaluate(spec, send)
-    else:
-        _compress(spec, send)
+    match spec:
+        case RunSpec():
+            _compress(spec, send)
+        case EvaluateSpec():
+            _evaluate(spec, send)
+        case ExportSpec():
+            _export(spec, send)
+
+
+# Imported late: torch takes seconds, and what it prints must find the standard output already moved away.
 
 
 def _compress(spec: RunSpec, send: Send) -> None:
-    # Imported late: torch takes seconds, and what it prints must find the standard output already moved away.
     from compression.compress import compress
 
+    shutil.rmtree(spec.solutions, ignore_errors=True)  # of an attempt that was lost before its artifact appeared
     compress(
         spec.model,
         spec.recipe,
@@ -69,6 +76,23 @@ def _compress(spec: RunSpec, send: Send) -> None:
         output=spec.output,
         texts=spec.texts,
         work=spec.work,
+        keep_solutions=spec.solutions,
+        cache=spec.cache,
+        device=spec.device,
+        provenance=spec.provenance,
+        on_event=send,
+    )
+
+
+def _export(spec: ExportSpec, send: Send) -> None:
+    from compression.export import export
+
+    export(
+        spec.solutions,
+        spec.model,
+        spec.output,
+        spec.out,
+        origin=spec.origin,
         cache=spec.cache,
         device=spec.device,
         provenance=spec.provenance,
@@ -77,7 +101,7 @@ def _compress(spec: RunSpec, send: Send) -> None:
 
 
 def _evaluate(spec: EvaluateSpec, send: Send) -> None:
-    from compression.evaluate import evaluate  # late, as above
+    from compression.evaluate import evaluate
 
     evaluate(
         spec.model,

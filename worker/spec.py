@@ -1,13 +1,14 @@
-"""What the supervisor tells the runner, once: everything that its work needs, and nothing secret."""
+"""What the supervisor tells the runner, once: everything that its task needs, and nothing secret."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Tag, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Discriminator, TypeAdapter
 
 from compression.models.source import ModelSource
 from compression.protocol import Acceptance, Calibration, Evaluation, Output
 from compression.recipe import Recipe
+from jobs.states import Task
 
 
 class _Spec(BaseModel):
@@ -15,15 +16,12 @@ class _Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    task: Task
     model_path: Path
     model_name: str
     model_revision: str | None
     model_notes: tuple[str, ...]
-    evaluation: Evaluation
-    acceptance: Acceptance = Acceptance()
-    texts: dict[str, Path]
     out: Path
-    work: Path
     lock: Path
     lock_timeout_s: float
     cache: Path
@@ -35,28 +33,44 @@ class _Spec(BaseModel):
         return ModelSource(self.model_path, self.model_name, self.model_revision, self.model_notes)
 
     def to_line(self) -> bytes:
-        """What was not said stays unsaid: in a recipe, an explicit null means something else."""
-        return self.model_dump_json(exclude_unset=True).encode() + b"\n"
+        """What was not said stays unsaid, but for the task: in a recipe, an explicit null means something else."""
+        return self.model_copy(update={"task": self.task}).model_dump_json(exclude_unset=True).encode() + b"\n"
 
 
-class RunSpec(_Spec):
-    """A compression."""
+class _MeasuringSpec(_Spec):
+    """What compressions and evaluations have in common."""
 
+    evaluation: Evaluation
+    acceptance: Acceptance = Acceptance()
+    texts: dict[str, Path]
+    work: Path
+
+
+class RunSpec(_MeasuringSpec):
+    """A compression; it leaves its solutions in `solutions`."""
+
+    task: Literal["compress"] = "compress"
     recipe: Recipe
     calibration: Calibration
     output: Output
+    solutions: Path
 
 
-class EvaluateSpec(_Spec):
+class EvaluateSpec(_MeasuringSpec):
     """An evaluation."""
 
-    task: Literal["evaluate"]
+    task: Literal["evaluate"] = "evaluate"
     reference: ModelSource | None
 
 
-def _task(data: Any) -> str:
-    return str(data.get("task", "compress")) if isinstance(data, dict) else "compress"
+class ExportSpec(_Spec):
+    """An export of the solutions that lie in `solutions`. Args: origin: whose they are, in words."""
+
+    task: Literal["export"] = "export"
+    output: Output
+    solutions: Path
+    origin: str
 
 
-AnySpec = Annotated[Annotated[RunSpec, Tag("compress")] | Annotated[EvaluateSpec, Tag("evaluate")], Discriminator(_task)]
-SPEC: TypeAdapter[RunSpec | EvaluateSpec] = TypeAdapter(AnySpec)
+Spec = Annotated[RunSpec | EvaluateSpec | ExportSpec, Discriminator("task")]
+SPEC: TypeAdapter[Spec] = TypeAdapter(Spec)

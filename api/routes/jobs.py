@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Response, status
 from api.context import InContext
 from api.views import JobPage
 from jobs import repository
+from jobs.known_model import check_against_model, known_model
 from jobs.request import LABEL_KEY_PATTERN, JobRequest, check_request
 from jobs.states import State
 from jobs.view import JobView, job_view
@@ -25,8 +26,12 @@ Label = Annotated[
 def submit(request: JobRequest, context: InContext, response: Response) -> JobView:
     """Queue a compression. The answer's `Location` is the job."""
     resolved = check_request(request)
+    known = known_model(request.model, context.settings) if resolved else None
+    forecast = None
+    if known and resolved:
+        forecast = check_against_model(known, resolved, request.output, request.calibration, request.evaluation)
     with context.sessions.begin() as session:
-        view = job_view(repository.submit(session, request, resolved, context.settings.max_attempts))
+        view = job_view(repository.submit(session, request, resolved, context.settings.max_attempts, forecast))
     response.headers["Location"] = view.links.self
     return view
 

@@ -150,3 +150,15 @@ def check_model(output: Output, config: Mapping[str, Any]) -> None:
     reason = FORMATS[output.format].refuses_model(config, output)
     if reason is not None:
         raise InvalidOptions("output.format", f"{output.format} cannot hold this model: {reason}")
+
+
+def check_same_values(evaluated: Output, wanted: Output) -> None:
+    """Refuse an export that would hold other values than were evaluated: only the format may be another one.
+
+    Raises: InvalidOptions: naming the field.
+    """
+    before, after = evaluated.model_dump(exclude={"format"}), wanted.model_dump(exclude={"format"})
+    for field, value in before.items():
+        if after[field] != value:
+            reason = f"{after[field]!r} would change values that were evaluated; that needs a new compression"
+            raise InvalidOptions(f"output.{field}", reason, str(value))

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from compression.formats import block_names
 from compression.models.checkpoint import Checkpoint
 from compression.models.headers import INDEX_FILE
 from compression.models.storage import Place, place
@@ -170,12 +171,4 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 def names_by_block(checkpoint: Checkpoint) -> list[list[str]]:
     """Stored tensor names: first those outside the blocks, then block by block."""
-    path = f"{checkpoint.architecture.block_path}."
-    bare = path.removeprefix(f"{checkpoint.architecture.base_prefix}.")
-    groups: list[list[str]] = [[] for _ in range(checkpoint.architecture.blocks + 1)]
-    for name in sorted(checkpoint.tensors):
-        rest = name.removeprefix(path) if name.startswith(path) else name.removeprefix(bare)
-        number = rest.partition(".")[0]
-        is_block = rest != name and number.isdigit() and int(number) < checkpoint.architecture.blocks
-        groups[int(number) + 1 if is_block else 0].append(name)
-    return groups
+    return block_names.names_by_block(checkpoint.tensors, checkpoint.architecture)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from compression.errors import UnsupportedModel
 from compression.families import Architecture, read_architecture
-from compression.models.checkpoint import read_json, read_tensors, spellings
+from compression.models.checkpoint import read_json, read_tensors
 from compression.models.headers import TensorInfo, read_folder
+from compression.models.stored_names import spellings
 
 
 @dataclass(frozen=True)

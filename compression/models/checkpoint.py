@@ -15,6 +15,7 @@ from torch import Tensor
 from compression.errors import UnsupportedModel
 from compression.families import Architecture, read_architecture
 from compression.models.headers import TensorInfo, read_folder
+from compression.models.stored_names import stored_name
 
 TORCH_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -38,11 +39,8 @@ class Checkpoint:
         return read_tensors(self.tensors, names)
 
     def stored_name(self, name: str) -> str | None:
-        """The checkpoint's name of a model parameter: some leave the base prefix out, or name parts of it otherwise.
-
-        None: not stored under a name of its own (tied, or in another layout: see `storage`).
-        """
-        return next((found for found in spellings(self.architecture, name) if found in self.tensors), None)
+        """The checkpoint's name of a model parameter; None: not stored under a name of its own."""
+        return stored_name(self.tensors, self.architecture, name)
 
     def dtype_of(self, name: str) -> torch.dtype:
         """Raises: UnsupportedModel: no floating dtype, which only what is not a weight may have."""
@@ -95,15 +93,6 @@ def digest(folder: Path, files: Iterable[Path]) -> str:
         with path.open("rb") as stream:
             whole.update(f"{path.name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     return whole.hexdigest()
-
-
-def spellings(architecture: Architecture, name: str) -> tuple[str, ...]:
-    """The names that a checkpoint may give to what the model calls so."""
-    renamed = name
-    for ours, theirs in architecture.renames:
-        renamed = renamed.replace(ours, theirs)
-    prefix = f"{architecture.base_prefix}."
-    return name, name.removeprefix(prefix), renamed, renamed.removeprefix(prefix)
 
 
 def read_tensors(tensors: Mapping[str, TensorInfo], names: Iterable[str]) -> dict[str, Tensor]:

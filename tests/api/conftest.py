@@ -15,12 +15,14 @@ from tests.api.standin import Worker
 
 NO_BROKER = "redis://127.0.0.1:1/0"  # nothing listens on port 1; the API writes rows and needs no broker for that
 
+NO_HUB = "http://127.0.0.1:1"  # so that no test asks the real one
+
 Submit = Callable[..., str]
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    made = Settings(data_dir=tmp_path / "data", broker_url=NO_BROKER)
+    made = Settings(data_dir=tmp_path / "data", broker_url=NO_BROKER, hub_endpoint=NO_HUB)
     database.migrate(made)
     return made
 

@@ -40,10 +40,11 @@ class Worker:
         data = {"block": block, "blocks": blocks, "fraction": block / blocks, "eta_s": 12.0, "mean_relative_error": 0.02}
         self.record(job_id, "block", **data, host_memory_bytes=1, device_memory_bytes=None, is_replayed=False)
 
-    def succeed(self, job_id: str, files: Mapping[str, bytes]) -> None:
+    def succeed(self, job_id: str, files: Mapping[str, bytes], solutions: Mapping[str, bytes] | None = None) -> None:
         stored = [self._store_file(name, content) for name, content in files.items()]
+        kept = [self._store_file(name, content) for name, content in (solutions or {}).items()]
         with self._sessions.begin() as session:
-            repository.succeed(session, job_id, self._attempts[job_id], stored)
+            repository.succeed(session, job_id, self._attempts[job_id], stored, solutions=kept)
 
     def fail(self, job_id: str) -> None:
         failure = Failure(type="numerical-error", title="The mathematics broke down", detail="layer 3: NaN", layer="layer 3")

@@ -154,3 +154,28 @@ def test_report_is_a_conflict_until_the_job_has_succeeded(web: TestClient, submi
     worker.succeed(worker.claim(), {"report.json": b'{"report_version": 1}'})
     answer = web.get(f"/v1/jobs/{job_id}/report")
     assert (answer.json(), answer.headers["content-type"]) == ({"report_version": 1}, "application/json")
+
+
+def test_what_the_model_rules_out_is_refused_at_submit(web: TestClient) -> None:
+    answer = web.post("/v1/jobs", json={"model": MODEL, "recipe": {"bits": 4, "group_size": 128}})
+    assert answer.status_code == 422
+    fault = answer.json()["errors"][0]
+    assert fault["field"] == "recipe.group_size"
+    assert "128 does not divide the 576 inputs of model.layers.*.self_attn.q_proj" in fault["detail"]
+    assert fault["allowed"] == "sizes that fit every targeted matrix: 16, 32, 64, row"
+    answer = web.post("/v1/jobs", json={"model": MODEL, "recipe": {"bits": 4}, "calibration": {"seqlen": 9000}})
+    assert answer.json()["errors"][0] == {
+        "field": "calibration.seqlen", "detail": "9000 exceeds the model's 8192 positions", "allowed": "<= 8192",
+    }  # fmt: skip
+    assert web.get("/v1/jobs").json()["jobs"] == []
+
+
+def test_answer_says_before_the_work_that_nothing_will_be_won_on_disk(web: TestClient) -> None:
+    job = web.post("/v1/jobs", json={"model": MODEL, "recipe": {"bits": 4}}).json()
+    assert job["forecast"]["artifact_bytes"] > job["forecast"]["source_bytes"]
+    assert "no smaller than its source" in job["forecast"]["note"]
+
+
+def test_model_of_which_nothing_is_known_yet_is_taken(web: TestClient) -> None:
+    job = web.post("/v1/jobs", json={"model": "owner/name", "recipe": {"bits": 4, "group_size": 128}}).json()
+    assert (job["state"], job["forecast"]) == ("queued", None)

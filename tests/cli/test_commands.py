@@ -26,7 +26,9 @@ def test_submit_prints_the_id_alone_on_stdout(service: Served, scalpel: Scalpel)
     ran = scalpel("submit", MODEL, "--sparsity", 0.5)
     assert ran.code == Exit.OK
     job_id = ran.out.strip()
-    assert ran.err == f"queued; follow it with: scalpel watch {job_id}\n"
+    note, hint = ran.err.splitlines()
+    assert note.startswith("note: In the format dense") and "no smaller than its source" in note
+    assert hint == f"queued; follow it with: scalpel watch {job_id}"
     assert json.loads(scalpel("jobs", "--json").out)[0]["id"] == job_id
 
 
@@ -35,7 +37,8 @@ def test_submit_sends_what_the_flags_say_and_no_more(service: Served, scalpel: S
     recipe.write_text('{"damp": 0.05, "bits": 8}')
     ran = scalpel(
         "submit", MODEL, "--recipe", recipe, "--sparsity", 0.5, "--pattern", "2:4", "--bits", 4, "--group-size", 64,
-        "--symmetric", "--skip-block", 0, "--skip-block", -1, "--ignore", "*.down_proj",
+        "--symmetric", "--offset", "zero_point", "--skip-block", 0, "--skip-block", -1, "--ignore", "*.down_proj",
+        "--format", "dense",
         "--nsamples", 8, "--seqlen", 256, "--seed", 3, "--calibration", "sotu", "--eval", "none",
         "--label", "team=search", "--json",
     )  # fmt: skip
@@ -43,10 +46,12 @@ def test_submit_sends_what_the_flags_say_and_no_more(service: Served, scalpel: S
         "model": MODEL,
         "recipe": {
             "sparsity": 0.5, "pattern": "2:4", "bits": 4, "group_size": 64, "symmetric": True, "damp": 0.05,
+            "offset": "zero_point",
             "ignore": ["*.down_proj"], "skip_blocks": [0, -1],
         },
         "calibration": {"source": "sotu", "nsamples": 8, "seqlen": 256, "seed": 3},
         "evaluation": {"sources": []},
+        "output": {"format": "dense"},
         "labels": {"team": "search"},
     }  # fmt: skip
 
@@ -63,10 +68,13 @@ def test_submit_can_force_the_exact_method(service: Served, scalpel: Scalpel) ->
         (["submit", MODEL], "recipe: no target (allowed: name at least one of sparsity, pattern, bits)"),
         (["submit", MODEL, "--bits", 7], "recipe.bits"),
         (["submit", "demo:nobody", "--bits", 4], "known: demo:smollm2-135m"),
-        (["submit", MODEL, "--bits", "many"], "'--bits'"),
+        (["submit", MODEL, "--bits", "many"], "--bits many: a whole number or `ternary`"),
         (["submit", MODEL, "--label", "team"], "KEY=VALUE"),
         (["submit", MODEL, "--recipe", "/nowhere.json"], "/nowhere.json"),
         (["submit"], "MODEL"),
+        (["submit", MODEL, "--bits", 4, "--group-size", 128], "128 does not divide the 576 inputs of"),
+        (["submit", MODEL, "--bits", 4, "--format", "jpeg"], "output.format"),
+        (["export", "some-job"], "--format is missing"),
         (["jobs", "--state", "asleep"], "state"),
         (["jobs", "--label", "team"], "label"),
         (["operate"], "operate"),
@@ -82,9 +90,9 @@ def test_refusal_is_one_line_that_names_the_cause(
     assert words in ran.error_line
 
 
-@pytest.mark.parametrize("command", ["watch", "report", "download", "cancel"])
+@pytest.mark.parametrize("command", ["watch", "report", "download", "cancel", "export --format dense"])
 def test_unknown_job_is_not_found(service: Served, scalpel: Scalpel, command: str) -> None:
-    ran = scalpel(command, "nobody")
+    ran = scalpel(*command.split(), "nobody")
     assert (ran.code, ran.error_line) == (Exit.NOT_FOUND, "scalpel: Job not found: no job nobody")
 
 
@@ -134,13 +142,24 @@ def test_methods_are_listed_with_what_they_are_good_for(service: Served, scalpel
     assert {method["name"] for method in json.loads(scalpel("methods", "--json").out)} >= {"sparsegpt", "optq", "joint"}
 
 
+def test_formats_are_listed_with_what_loads_them_and_what_they_refuse(service: Served, scalpel: Scalpel) -> None:
+    found = json.loads(scalpel("formats", "--json").out)
+    assert {entry["name"] for entry in found} >= {"dense"}
+    listed = scalpel("formats").out
+    assert "dense" in listed and "vLLM" in listed
+    for entry in found:
+        for wish, reason in entry["refuses"].items():
+            (line,) = (each for each in listed.splitlines() if each.startswith(entry["name"]) and each.endswith(f": {reason}"))
+            assert wish in line
+
+
 def finish(worker: Worker, folder: Path) -> None:
     """What a worker does with a job that it brings to a good end."""
     job_id = worker.claim()
     worker.record(job_id, "stage", stage="compressing")
     worker.block(job_id, 3)
     worker.record(job_id, "note", level="warning", message="one layer fell back")
-    worker.succeed(job_id, {path.name: path.read_bytes() for path in folder.iterdir()})
+    worker.succeed(job_id, {path.name: path.read_bytes() for path in folder.iterdir()}, {"block": b"solutions"})
 
 
 def test_watch_follows_a_job_to_its_good_end(job_id: str, scalpel: Scalpel, worker: Worker, compressed: Path) -> None:
@@ -215,3 +234,18 @@ def test_report_and_download_of_an_unfinished_job_are_refused(job_id: str, scalp
     ran = scalpel("download", job_id, "-o", tmp_path / "out")
     assert (ran.code, "has no files" in ran.err) == (Exit.NOT_FOUND, True)
     assert not (tmp_path / "out").exists()
+
+
+def test_finished_job_is_exported_and_watched(job_id: str, scalpel: Scalpel, worker: Worker, compressed: Path) -> None:
+    assert scalpel("export", job_id, "--format", "dense").error_line == (
+        f"scalpel: Nothing to export: job {job_id} cannot be exported: it is queued; solutions are kept once it has succeeded"
+    )
+    finish(worker, compressed)
+    ran = scalpel("export", job_id, "--format", "dense", "--label", "team=search")
+    assert ran.code == Exit.OK
+    export = ran.out.strip()
+    (told,) = json.loads(scalpel("jobs", "--label", "team=search", "--json").out)
+    assert (told["id"], told["task"], told["parent"]) == (export, "export", job_id)
+    assert f"dense of {job_id}" in " ".join(scalpel("jobs").out.split())
+    finish(worker, compressed)
+    assert f"job {export} succeeded" in scalpel("watch", export).out

@@ -23,6 +23,22 @@ def test_group_size_is_a_number_or_row(said: str, value: Any) -> None:
     assert flags.recipe(None, group_size=said) == {"group_size": value}
 
 
+@pytest.mark.parametrize(("said", "value"), [("4", 4), ("ternary", "ternary")])
+def test_bits_are_a_number_or_ternary(said: str, value: Any) -> None:
+    assert flags.recipe(None, bits=said) == {"bits": value}
+
+
+@pytest.mark.parametrize(("flag", "word"), [("bits", "ternary"), ("group_size", "row")])
+def test_other_words_are_refused_with_the_one_that_is_meant(flag: str, word: str) -> None:
+    with pytest.raises(CommandError, match=f"--{flag.replace('_', '-')} many: a whole number or `{word}`"):
+        flags.recipe(None, **{flag: "many"})
+
+
+def test_output_holds_what_was_said() -> None:
+    assert flags.output(format=None) == {}
+    assert flags.output(format="gguf", embeddings="int8") == {"format": "gguf", "embeddings": "int8"}
+
+
 @pytest.mark.parametrize("content", ["", "[1]", "{", '"x"'], ids=["empty", "list", "cut off", "text"])
 def test_file_that_is_no_recipe_is_refused(tmp_path: Path, content: str) -> None:
     file = tmp_path / "recipe.json"

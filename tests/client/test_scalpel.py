@@ -1,3 +1,4 @@
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -57,6 +58,22 @@ def test_evaluation_comes_back_typed(scalpel: Scalpel) -> None:
     assert (job.task, job.state, job.recipe, job.verdict) == ("evaluate", "queued", None, None)
     assert (job.request["reference"], job.request["acceptance"]) == ("owner/name", {"max_kl": 0.2})
     assert "reference" not in scalpel.evaluate(MODEL).request
+
+
+def test_finished_job_is_exported(scalpel: Scalpel, job: Job, worker: Worker) -> None:
+    with pytest.raises(ApiError, match="Nothing to export"):
+        scalpel.export(job.id, {"format": "dense"})
+    report = {"recipe": job.recipe, "model": {"revision": None}, "output": {}}
+    worker.succeed(worker.claim(), {"report.json": json.dumps(report).encode()}, solutions={"block": b"solutions"})
+    export = scalpel.export(job.id, {"format": "dense"}, labels={"team": "search"})
+    assert (export.task, export.parent, export.model, export.labels) == ("export", job.id, MODEL, {"team": "search"})
+    assert scalpel.exports(job.id) == (export,)
+    assert scalpel.job(job.id).solution_bytes == len(b"solutions")
+
+
+def test_formats_are_listed(scalpel: Scalpel) -> None:
+    formats = {found.name: found for found in scalpel.formats()}
+    assert "transformers" in formats["dense"].loads_in
 
 
 def test_jobs_are_fetched_page_by_page(scalpel: Scalpel) -> None:

@@ -155,7 +155,7 @@ def test_width_that_the_group_does_not_divide_is_refused_with_the_layer_and_what
     with pytest.raises(InvalidOptions) as caught:
         planned({"bits": 4, "group_size": 128}, architecture(width=256, inner=320))
     assert caught.value.field == "recipe.group_size"
-    assert caught.value.reason == "128 does not divide the 320 inputs of model.layers.0.mlp"
+    assert caught.value.reason == "128 does not divide the 320 inputs of model.layers.*.mlp"
     assert caught.value.allowed == "sizes that fit every targeted matrix: 16, 32, 64, row"
 
 
@@ -163,8 +163,17 @@ def test_width_that_the_pattern_does_not_divide_is_refused_with_the_layer() -> N
     with pytest.raises(InvalidOptions) as caught:
         planned({"pattern": "2:4"}, architecture(width=256, inner=258))
     assert caught.value.field == "recipe.pattern"
-    assert caught.value.reason == "4 does not divide the 258 inputs of model.layers.0.mlp"
+    assert caught.value.reason == "4 does not divide the 258 inputs of model.layers.*.mlp"
     assert caught.value.allowed == "m that divides 258"
+
+
+def test_every_matrix_of_the_unfit_width_is_named_and_a_single_one_by_its_own_name() -> None:
+    with pytest.raises(InvalidOptions) as caught:
+        planned({"bits": 4, "group_size": 128}, architecture(width=320, inner=320))
+    assert caught.value.reason == "128 does not divide the 320 inputs of model.layers.*.attn, model.layers.*.mlp"
+    with pytest.raises(InvalidOptions) as caught:
+        planned({"sparsity": 0.5, "overrides": {"*.1.mlp": {"pattern": "2:4"}}}, architecture(inner=258))
+    assert caught.value.reason == "4 does not divide the 258 inputs of model.layers.1.mlp"
 
 
 @pytest.mark.parametrize("recipe", [{"pattern": "2:4", "ignore": ["*.mlp"]}, {"pattern": "2:4", "overrides": {"*.mlp": None}}])

@@ -45,6 +45,8 @@ class Spine:
     served_report: dict[str, object]
     stop_code: int
     left_over: list[psutil.Process]
+    export: Job
+    exported_report: Report
 
     @property
     def report(self) -> Report:
@@ -64,6 +66,8 @@ def spine(tmp_path_factory: pytest.TempPathFactory) -> Spine:
         )
         events = list(follow_and_kill_the_worker_once(service, scalpel.events(job.id)))
         scalpel.download(job.id, folder / "artifact")
+        export = scalpel.export(job.id, {"format": "dense"})
+        assert list(scalpel.events(export.id))[-1].is_final
         processes = service.children()
         return Spine(
             job=scalpel.job(job.id),
@@ -71,6 +75,8 @@ def spine(tmp_path_factory: pytest.TempPathFactory) -> Spine:
             artifacts=scalpel.artifacts(job.id),
             folder=folder / "artifact",
             served_report=scalpel.report(job.id),
+            export=scalpel.job(export.id),
+            exported_report=Report.model_validate(scalpel.report(export.id)),
             stop_code=service.stop(),
             left_over=[process for process in processes if process.is_running()],
         )
@@ -178,6 +184,22 @@ def test_report_says_what_was_asked_and_where_it_comes_from(spine: Spine) -> Non
     assert report.sample is not None
     assert report.provenance["job_id"] == spine.job.id
     assert report.provenance["attempt"] == 2
+
+
+def test_size_is_the_one_foretold_at_submit(spine: Spine) -> None:
+    sizes, forecast = spine.report.sizes, spine.job.forecast
+    assert forecast is not None
+    assert (forecast.source_bytes, forecast.artifact_bytes) == (sizes.source_bytes, sizes.artifact_bytes)
+    assert forecast.note is not None and "no smaller" in forecast.note and "no smaller" in sizes.note
+
+
+def test_export_gives_the_same_model_without_solving_again(spine: Spine) -> None:
+    export, report = spine.export, spine.exported_report
+    assert (export.state, export.task, export.parent) == ("succeeded", "export", spine.job.id), export.error
+    assert report.payload_digest == spine.report.payload_digest
+    assert report.results == spine.report.results
+    assert report.verification.verdict == "ok"
+    assert spine.job.solution_bytes is not None and spine.job.solution_bytes > 0
 
 
 def test_stopped_service_leaves_no_process(spine: Spine) -> None:

@@ -55,7 +55,7 @@ def exit_with_supervisor() -> None:
 def main(behaviour: str) -> None:
     spec = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=exit_with_supervisor, daemon=True).start()
-    out, work = Path(spec["out"]), Path(spec["work"])
+    out, work = Path(spec["out"]), Path(spec.get("work", ""))
     match behaviour:
         case "succeed":
             compress(out)

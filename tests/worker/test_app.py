@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -73,8 +73,10 @@ def runner_of(process: subprocess.Popen[bytes]) -> psutil.Process:
     found: list[psutil.Process] = []
 
     def is_there() -> bool:
-        children = psutil.Process(process.pid).children()
-        found.extend(child for child in children if "worker.runner" in child.cmdline())
+        for child in psutil.Process(process.pid).children():
+            with suppress(psutil.NoSuchProcess):  # a helper of a library that has just ended
+                if "worker.runner" in child.cmdline():
+                    found.append(child)
         return bool(found)
 
     wait_until(is_there)

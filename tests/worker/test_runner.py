@@ -46,6 +46,7 @@ def spec(tmp_path: Path) -> RunSpec:
         texts={},
         out=tmp_path / "out",
         work=tmp_path / "work",
+        solutions=tmp_path / "solutions",
         lock=tmp_path / "lock",
         lock_timeout_s=0.3,
         cache=tmp_path / "cache",
@@ -214,7 +215,7 @@ def test_a_model_is_evaluated_without_solving(settings: Settings, sessions: Sess
 
 
 def test_what_an_evaluation_needs_survives_the_line(spec: RunSpec) -> None:
-    fields = spec.model_dump(exclude={"recipe", "calibration", "output"})
+    fields = spec.model_dump(exclude={"task", "recipe", "calibration", "output", "solutions"})
     wanted = EvaluateSpec(task="evaluate", reference=ModelSource(spec.work, "x", None, ("note",)), **fields)
     assert SPEC.validate_json(wanted.to_line()) == wanted
     assert SPEC.validate_json(spec.to_line()) == spec

@@ -1,0 +1,70 @@
+"""The last steps of a pass and of an export alike: write an artifact folder, check it, let it appear.
+
+Everything happens in a folder of another name; an artifact folder appears complete or not at all.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from compression.errors import InvalidOptions
+from compression.formats.certificate import certify, unverified
+from compression.formats.export import Export
+from compression.formats.files import FILES
+from compression.manifest import REPORT_FILE, FileHashes, file_hash, write_manifest
+from compression.models.checkpoint import Checkpoint
+from compression.plan import Plan
+from compression.probe import Probe
+from compression.protocol import Output
+from compression.report import Report, Sample, Verification
+from compression.verification import sample, verify_layers
+from compression.weights import Weights
+
+
+def partial_folder(out: Path) -> Path:
+    """Where an artifact is written before it appears.
+
+    Raises: InvalidOptions: `out` exists already.
+    """
+    if out.exists():
+        raise InvalidOptions("out", f"{out} exists already; nothing is overwritten", "a folder that does not exist")
+    return out.with_name(f".{out.name}.partial")
+
+
+def write_artifact(
+    checkpoint: Checkpoint, plan: Plan, solved: Callable[[int], dict[str, Weights]], output: Output, folder: Path
+) -> Export:
+    """Write weights, config and tokenizer. Args: solved: block index -> solved weights by module name."""
+    if folder.exists():
+        shutil.rmtree(folder)  # what an interrupted export left
+    folder.mkdir(parents=True)
+    export = Export(checkpoint, plan, solved, output, folder)
+    FILES[output.format].write(export)
+    return export
+
+
+def verify_artifact(
+    export: Export, probe: Probe, tokenizer: PreTrainedTokenizerBase, scratch: Path | None, device: torch.device
+) -> tuple[Verification, Sample | None, str | None]:
+    """Check the written files; the verdict, the sample, and why there is none. Args: scratch: None: without certificate."""
+    verify_layers(export)
+    if scratch is None:
+        verification = unverified("none", "the files were read back; loading them was not asked for").verification
+        return verification, None, "no sample: the artifact was not loaded"
+    certificate = certify(
+        export.folder, export.output.format, probe, scratch, str(device), parameters=export.checkpoint.parameters
+    )
+    if certificate.generated is None:
+        return certificate.verification, None, f"no sample: {certificate.verification.detail}"
+    greedy = sample(export.checkpoint.folder, tokenizer, device, probe.ids_WL[0], certificate.generated)
+    return certificate.verification, greedy, None
+
+
+def publish_artifact(report: Report, files: FileHashes, partial: Path, out: Path) -> None:
+    """Write report and manifest, then give the folder its name."""
+    (partial / REPORT_FILE).write_text(report.model_dump_json(indent=2) + "\n", "utf-8")
+    write_manifest(partial, report, files | {REPORT_FILE: file_hash(partial / REPORT_FILE)})
+    partial.rename(out)

@@ -1,0 +1,115 @@
+"""Another format from a finished job: what is asked, what is refused before any work, and the job that does it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from compression.formats.catalog import check_options, check_output, check_same_values
+from compression.formats.sizes import Forecast
+from compression.protocol import Output
+from compression.recipe import ResolvedRecipe
+from jobs import repository
+from jobs.artifacts import ArtifactStore
+from jobs.errors import NotExportable, SolutionsGone
+from jobs.known_model import check_against_model, known_model
+from jobs.request import LabelKey, LabelValue
+from jobs.settings import Settings
+from jobs.sources import pinned
+from jobs.states import State
+from jobs.tables import Job, Solution
+
+EXAMPLES: list[Any] = [{"output": {"format": "dense"}}]
+
+
+class ExportRequest(BaseModel):
+    """An export as submitted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": EXAMPLES})
+
+    output: Output
+    labels: dict[LabelKey, LabelValue] = Field(
+        default_factory=dict, max_length=32, description="Free words of the user's own, to find the job by."
+    )
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """A finished compression whose solutions are kept.
+
+    Args:
+        source: the model, held at the revision that was read.
+        recipe: with the group sizes that only the model decided.
+        output: of the artifact that was evaluated.
+    """
+
+    job: Job
+    source: str
+    recipe: ResolvedRecipe
+    output: Output
+
+
+def find_exportable(session: Session, store: ArtifactStore, job_id: str) -> Exportable:
+    """Raises: JobNotFound. NotExportable: the job has not succeeded. SolutionsGone: its solutions are not kept."""
+    job = repository.get(session, job_id)
+    if job.task != "compress":
+        raise NotExportable(job_id, f"its task is {job.task}, and only a compression has solutions")
+    if job.state is not State.SUCCEEDED:
+        raise NotExportable(job_id, f"it is {job.state}; solutions are kept once it has succeeded")
+    if not solutions(session, job_id):
+        raise SolutionsGone(job_id)
+    report = json.loads(b"".join(store.stream(repository.report(session, job_id).sha256)))
+    return Exportable(
+        job,
+        pinned(job.model, report["model"]["revision"]),
+        ResolvedRecipe.model_validate(report["recipe"]),
+        Output.model_validate(report["output"]),
+    )
+
+
+def check_export(found: Exportable, request: ExportRequest, settings: Settings) -> Forecast | None:
+    """Refuse a format that cannot hold what was solved, as it was solved; foretell the artifact's size.
+
+    Raises: InvalidOptions: naming the format, the reason and the formats that would do. As `known_model`.
+    """
+    check_output(request.output)
+    check_same_values(found.output, request.output)
+    name = request.output.format
+    check_options(name, found.recipe.options, "what was solved")
+    for pattern, options in found.recipe.overrides.items():
+        if options is not None:
+            check_options(name, options, f"what was solved for {pattern}")
+    known = known_model(found.source, settings)
+    return check_against_model(known, found.recipe, request.output) if known else None
+
+
+def submit_export(
+    session: Session, found: Exportable, request: ExportRequest, forecast: Forecast | None, max_attempts: int
+) -> Job:
+    """Queue the export; the caller commits."""
+    return repository.enqueue(
+        session,
+        task="export",
+        parent_id=found.job.id,
+        model=found.job.model,
+        request=request.model_dump(mode="json", exclude_unset=True),
+        recipe=found.recipe.model_dump(mode="json"),
+        labels=dict(request.labels),
+        forecast=forecast and forecast.model_dump(),
+        max_attempts=max_attempts,
+    )
+
+
+def exports_of(session: Session, parent_id: str) -> Sequence[Job]:
+    """The exports of a job, newest first. Raises: JobNotFound."""
+    repository.get(session, parent_id)
+    return session.scalars(select(Job).where(Job.parent_id == parent_id).order_by(Job.created_at.desc(), Job.id.desc())).all()
+
+
+def solutions(session: Session, job_id: str) -> Sequence[Solution]:
+    """The files that a job keeps, by name; empty where there are none."""
+    return session.scalars(select(Solution).where(Solution.job_id == job_id).order_by(Solution.name)).all()
