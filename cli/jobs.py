@@ -103,8 +103,11 @@ def _table(found: "list[Job]") -> "Table":
 
 
 def _task_words(job: "Job") -> str:
+    """What the job is asked to do, as short as it goes."""
     if job.task == "export":
         return f"{job.request['output']['format']} of {job.parent or 'a job that was removed'}"
+    if job.task == "evaluate":
+        return f"evaluate against {job.request['reference']}" if job.request.get("reference") else "evaluate"
     return recipe_words(job.request.get("recipe", {}))
 
 
