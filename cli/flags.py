@@ -52,6 +52,10 @@ Force = Annotated[bool | None, _recipe("--force", "Let obc solve matrices beyond
 TrueSequential = Annotated[
     bool | None, _recipe("--true-sequential/--no-true-sequential", "Calibrate a block's matrices in turn.")
 ]
+AsymmetricCalibration = Annotated[
+    float | None,
+    _recipe("--asymmetric-calibration", "Share of what earlier compressed blocks changed to make up for, 0 to 1."),
+]
 Ignore = Annotated[list[str] | None, _recipe("--ignore", "Modules to leave alone, by name pattern; repeatable.")]
 SkipBlock = Annotated[list[int] | None, _recipe("--skip-block", "Block to leave alone; repeatable.")]
 

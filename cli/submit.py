@@ -33,6 +33,7 @@ def submit(
     block_size: flags.BlockSize = None,
     force: flags.Force = None,
     true_sequential: flags.TrueSequential = None,
+    asymmetric_calibration: flags.AsymmetricCalibration = None,
     ignore: flags.Ignore = None,
     skip_block: flags.SkipBlock = None,
     calibration: flags.CalibrationText = None,
@@ -67,7 +68,8 @@ def submit(
         recipe,
         method=method, sparsity=sparsity, pattern=pattern, bits=bits, group_size=group_size, symmetric=symmetric, grid=grid,
         offset=offset, act_order=act_order, static_groups=static_groups, outlier_threshold=outlier_threshold, damp=damp,
-        block_size=block_size, true_sequential=true_sequential, ignore=ignore, skip_blocks=skip_block, force=force,
+        block_size=block_size, true_sequential=true_sequential, asymmetric_calibration=asymmetric_calibration,
+        ignore=ignore, skip_blocks=skip_block, force=force,
     )  # fmt: skip
     texts = flags.texts(
         calibration=calibration, nsamples=nsamples, seqlen=seqlen, seed=seed,

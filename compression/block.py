@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from compression.drift import target
 from compression.errors import NumericalError, UnsupportedModel
 from compression.families.base import Matrix
 from compression.hessian import Hessian
@@ -68,22 +69,27 @@ def stages(layers: Sequence[PlannedLayer], is_sequential: bool) -> Iterator[list
 
 
 def solve_layer(
-    block: nn.Module, layer: PlannedLayer, hessian: Hessian, storage_dtype: torch.dtype
+    block: nn.Module, layer: PlannedLayer, hessian: Hessian, storage_dtype: torch.dtype, drift_share: float = 0.0
 ) -> tuple[LayerSolution, LayerResult]:
     """Solve one matrix, and account for it as the output file will hold it.
 
+    Args: drift_share: of asymmetric calibration; second-order methods alone have the damping that it needs.
     Raises: NumericalError: when the solution is not finite in the storage dtype.
     """
-    return solve_matrix(matrix_weight(block, layer).float(), layer, hessian, storage_dtype)
+    W_RC = matrix_weight(block, layer).float()
+    damp = getattr(layer.options, "damp", None)
+    wanted_RC = W_RC if damp is None else target(W_RC, hessian, drift_share, damp)
+    return solve_matrix(W_RC, layer, hessian, storage_dtype, wanted_RC)
 
 
 def solve_matrix(
-    W_RC: Tensor, layer: PlannedLayer, hessian: Hessian, storage_dtype: torch.dtype
+    W_RC: Tensor, layer: PlannedLayer, hessian: Hessian, storage_dtype: torch.dtype, wanted_RC: Tensor | None = None
 ) -> tuple[LayerSolution, LayerResult]:
-    """The same for given weights, in float32."""
+    """The same for given weights, in float32. Args: wanted_RC: weights to come close to, where those are not W itself."""
     assert layer.options is not None
     begin = time.perf_counter()
-    solution = solve(LayerProblem(layer.name, W_RC, hessian, scale_dtype(storage_dtype)), layer.options)
+    goal_RC = W_RC if wanted_RC is None else wanted_RC
+    solution = solve(LayerProblem(layer.name, goal_RC, hessian, scale_dtype(storage_dtype)), layer.options)
     stored_RC = solution.weights.to_dense().to(storage_dtype)
     if not torch.isfinite(stored_RC).all():
         raise NumericalError(layer.name, f"{solution.method} gave weights that {storage_dtype} cannot hold")

@@ -73,6 +73,8 @@ class Hessian:
     Args:
         unfit: why it must not be solved with, although it tells the error of a solution; methods then fall back.
         least_damp: damping is never below it.
+    Attributes:
+        drift_CC: (2/n) (X_dense - X)^T X where both streams were heard, see `drift.py`; else None.
     """
 
     def __init__(self, H_CC: Tensor, tokens: int, *, unfit: str | None = None, least_damp: float = 0.0) -> None:
@@ -80,6 +82,7 @@ class Hessian:
         self.tokens = tokens
         self.unfit = unfit
         self.least_damp = least_damp
+        self.drift_CC: Tensor | None = None
         self._factors: dict[tuple[float, bool], Factor | SingularHessian] = {}
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compression.drift import PairedAccumulator, Turn
 from compression.families.base import Matrix, Slot
 from compression.hessian import MAX_DAMP, Accumulator, Hessian
 from compression.matrix_view import input_rows
@@ -74,10 +75,18 @@ def portions(layers: Iterable[PlannedLayer]) -> Iterator[list[PlannedLayer]]:
 
 
 @contextmanager
-def listening(block: nn.Module, layers: Iterable[PlannedLayer], device: torch.device) -> Iterator[dict[str, Accumulator]]:
-    """While inside, every forward of the block adds to one accumulator for each distinct input of these layers."""
+def listening(
+    block: nn.Module, layers: Iterable[PlannedLayer], device: torch.device, turn: Turn | None = None
+) -> Iterator[dict[str, Accumulator]]:
+    """While inside, every forward of the block adds to one accumulator for each distinct input of these layers.
+
+    Args: turn: of asymmetric calibration; not for mixtures of experts, whose tokens differ between the streams.
+    """
     inputs = {label: readers[0].matrix for label, readers in by_input(layers).items()}
-    accumulators = {label: Accumulator(matrix.shape[1], device) for label, matrix in inputs.items()}
+    accumulators = {
+        label: PairedAccumulator(matrix.shape[1], device, turn) if turn else Accumulator(matrix.shape[1], device)
+        for label, matrix in inputs.items()
+    }
     hooks: list[tuple[str, Hook]] = []
     routed: dict[str, list[tuple[Slot, Accumulator]]] = {}
     for label, matrix in inputs.items():

@@ -1,7 +1,8 @@
 """The layer-wise pass: every block is read once, calibrated, solved, and evaluated against its dense self.
 
 Three streams of hidden states advance block by block: the calibration windows and the evaluation windows through
-compressed blocks, and the evaluation windows through dense ones. A pass that is started again replays the forward of its
+compressed blocks, and the evaluation windows through dense ones; with asymmetric calibration the calibration windows go
+through dense ones too. A pass that is started again replays the forward of its
 finished blocks and continues; on CPU it ends bit-identical, because a replayed block runs the same operations on the same
 weights as a freshly solved one.
 """
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from compression import methods  # noqa: F401  registers the solvers
 from compression.block import check_block, install, solve_layer, stages
+from compression.drift import Turn
 from compression.evaluation import WindowScore, score_window
 from compression.events import Activity, ActivityStarted, BlockFinished, LayerFinished, Note, OnEvent
 from compression.finished_blocks import FinishedBlocks
@@ -53,19 +55,24 @@ class Lane:
         self, model: StreamedModel, block: nn.Module, index: int, compute_dtype: torch.dtype, *, keep: bool = True
     ) -> None:
         """Run all windows through a block; `keep=False` only lets hooks listen."""
-        if not len(self.stream):
-            return
+        for window in range(len(self.stream)):
+            self.step(model, block, index, window, compute_dtype, keep=keep)
+
+    def step(
+        self, model: StreamedModel, block: nn.Module, index: int, window: int, compute_dtype: torch.dtype, *, keep: bool
+    ) -> None:
+        """Run one window through a block."""
         call = self.calls[index]
         with torch.autocast(model.device.type, compute_dtype, enabled=compute_dtype != torch.float32):
-            for window in range(len(self.stream)):
-                output = block(self.stream[window].to(model.device), *call.args, **call.kwargs)
-                if keep:
-                    self.stream[window] = output[0] if isinstance(output, tuple) else output
+            output = block(self.stream[window].to(model.device), *call.args, **call.kwargs)
+        if keep:
+            self.stream[window] = output[0] if isinstance(output, tuple) else output
 
 
 @dataclass(frozen=True)
 class _Lanes:
     calibration: Lane
+    dense_calibration: Lane  # through the dense model; without windows unless calibration is asymmetric
     dense: Lane  # evaluation windows through the dense model
     compressed: Lane  # the same through the compressed one
     probe: Lane  # short windows through the compressed model, in float32
@@ -123,9 +130,11 @@ class LayerwisePass:
         self._begin("loading", 0)
         with self._watch.time("loading"):
             dense = self._lane(self._evaluation_WL)
+            dense_calibration = self._lane(self._calibration_WL if self._is_asymmetric else self._calibration_WL[:0])
             with self.model.as_written():
                 lanes = _Lanes(
                     calibration=self._lane(self._calibration_WL),
+                    dense_calibration=dense_calibration,
                     dense=dense,
                     compressed=self._lane(self._evaluation_WL),
                     probe=self._lane(self._probe_WL),
@@ -141,6 +150,10 @@ class LayerwisePass:
 
     def _lane(self, ids_WL: Tensor) -> Lane:
         return enter(self.model, ids_WL, self._spill_folder)
+
+    @property
+    def _is_asymmetric(self) -> bool:
+        return self.plan.recipe.asymmetric_calibration > 0
 
     @property
     def _spill_folder(self) -> Path:
@@ -159,9 +172,10 @@ class LayerwisePass:
             with self._watch.time("evaluating"):
                 lanes.dense.advance(self.model, block, index, self._compute_dtype)
             if found is None:
-                results = self._solve(index, block, layers, lanes.calibration)
+                results = self._solve(index, block, layers, lanes)
             else:
                 weights, results = found
+                lanes.dense_calibration.advance(self.model, block, index, self._compute_dtype)
                 self._install(block, layers, weights)
                 result.resumed_blocks += 1
             self._begin("calibrating", index + 1)
@@ -177,23 +191,40 @@ class LayerwisePass:
         result.layers.extend(results)
         self._end_block(index, results, time.perf_counter() - begin, is_replayed=found is not None)
 
-    def _solve(self, index: int, block: nn.Module, layers: tuple[PlannedLayer, ...], calibration: Lane) -> list[LayerResult]:
+    def _solve(self, index: int, block: nn.Module, layers: tuple[PlannedLayer, ...], lanes: _Lanes) -> list[LayerResult]:
         solutions: dict[str, LayerSolution] = {}
         results: list[LayerResult] = []
-        for group in stages(layers, self.plan.recipe.true_sequential):
+        groups = list(stages(layers, self.plan.recipe.true_sequential))
+        for group in groups:
             solved: dict[str, tuple[LayerSolution, LayerResult]] = {}
             for part in portions(group):
                 self._begin("calibrating", index + 1)
-                with self._watch.time("calibrating"), listening(block, part, self.model.device) as accumulators:
-                    calibration.advance(self.model, block, index, self._compute_dtype, keep=False)
+                with self._watch.time("calibrating"):
+                    accumulators = self._calibrate(index, block, part, lanes)
                 self._begin("solving", index + 1)
                 with self._watch.time("solving"):
                     solved |= self._solve_part(block, part, accumulators)
             solutions |= {layer.name: solved[layer.name][0] for layer in group}
             results += [solved[layer.name][1] for layer in group]
+            if group is groups[0]:  # the block is dense for the last time
+                lanes.dense_calibration.advance(self.model, block, index, self._compute_dtype)
             self._install(block, layers, {layer.name: solutions[layer.name].weights for layer in group})
+        if not groups:
+            lanes.dense_calibration.advance(self.model, block, index, self._compute_dtype)
         self.finished.save(index, solutions, results)
         return results
+
+    def _calibrate(self, index: int, block: nn.Module, part: list[PlannedLayer], lanes: _Lanes) -> dict[str, Accumulator]:
+        """Run the calibration windows through the block as it is now; one accumulator for each input of these layers."""
+        turn = Turn() if self._is_asymmetric else None
+        with listening(block, part, self.model.device, turn) as accumulators:
+            if turn is None:
+                lanes.calibration.advance(self.model, block, index, self._compute_dtype, keep=False)
+                return accumulators
+            for window in range(len(lanes.calibration.stream)):
+                for turn.is_dense, lane in ((True, lanes.dense_calibration), (False, lanes.calibration)):
+                    lane.step(self.model, block, index, window, self._compute_dtype, keep=False)
+        return accumulators
 
     def _solve_part(
         self, block: nn.Module, part: list[PlannedLayer], accumulators: dict[str, Accumulator]
@@ -205,7 +236,8 @@ class LayerwisePass:
         for label, readers in inputs.items():
             hessian = hessians.pop(label)
             for layer in readers:
-                solved[layer.name] = solve_layer(block, layer, hessian, self._storage(layer))
+                share = self.plan.recipe.asymmetric_calibration
+                solved[layer.name] = solve_layer(block, layer, hessian, self._storage(layer), share)
                 self._report_layer(solved[layer.name][1])
         return solved
 

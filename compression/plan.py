@@ -53,6 +53,9 @@ def plan(recipe: ResolvedRecipe, architecture: Architecture) -> Plan:
     layers = [_fate(recipe, architecture, k, matrix, skipped_blocks) for k, matrix in matrices]
     if not any(layer.options for layer in layers):
         raise InvalidOptions("recipe", "nothing is left to compress: ignore, overrides and skip_blocks cover every matrix")
+    if recipe.asymmetric_calibration and any(matrix.slot for _, matrix in matrices):
+        reason = "the dense and the compressed model route other tokens to an expert, so that there is nothing to compare"
+        raise InvalidOptions("recipe.asymmetric_calibration", reason, "0 for mixtures of experts")
     layers, group_size = settle(layers)
     return Plan(tuple(layers), _resolved(recipe, group_size))
 

@@ -79,6 +79,13 @@ class Recipe(Target):
     true_sequential: bool = Field(
         False, description="Calibrate the matrices of a block one after the other, each seeing the compressed ones before it."
     )
+    asymmetric_calibration: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of what earlier compressed blocks changed that second-order methods make up for, by calibrating "
+        "against the dense model's outputs. 0: none.",
+    )
     ignore: tuple[NamePattern, ...] = Field((), description="Modules to leave alone, by name pattern.")
     overrides: dict[NamePattern, Target | None] = Field(
         default_factory=dict,
@@ -95,6 +102,7 @@ class ResolvedRecipe(BaseModel):
 
     options: LayerOptions
     true_sequential: bool = False
+    asymmetric_calibration: float = 0.0
     ignore: tuple[NamePattern, ...] = ()
     overrides: dict[NamePattern, LayerOptions | None] = Field(default_factory=dict)
     skip_blocks: tuple[int, ...] = ()
@@ -122,13 +130,21 @@ def resolve(recipe: Recipe, output_format: OutputFormat = "dense") -> ResolvedRe
     Raises: InvalidOptions: with the field, the reason and the allowed range.
     """
     base = _said(recipe)
+    if recipe.asymmetric_calibration and recipe.true_sequential:
+        reason = "the dense model's inputs are measured before any matrix of the block is compressed"
+        raise InvalidOptions("recipe.asymmetric_calibration", reason, "0 with true_sequential")
     overrides: dict[NamePattern, Any] = {}
     for name, override in recipe.overrides.items():
         where = f"recipe.overrides.{name}"
         overrides[name] = None if override is None else _override(base, _said(override), where, output_format)
+    options = _options(base, "recipe", output_format)
+    if recipe.asymmetric_calibration and not any(hasattr(found, "damp") for found in (options, *overrides.values())):
+        reason = f"method {options.method} reads no Hessian as a whole"
+        raise InvalidOptions("recipe.asymmetric_calibration", reason, f"methods: {_takers('damp')}")
     return ResolvedRecipe(
-        options=_options(base, "recipe", output_format),
+        options=options,
         true_sequential=recipe.true_sequential,
+        asymmetric_calibration=recipe.asymmetric_calibration,
         ignore=recipe.ignore,
         overrides=overrides,
         skip_blocks=recipe.skip_blocks,
