@@ -57,6 +57,9 @@ def verify_artifact(
     certificate = certify(
         export.folder, export.output.format, probe, scratch, str(device), parameters=export.checkpoint.parameters
     )
+    if probe.is_encoder:
+        name = export.checkpoint.architecture.class_name
+        return certificate.verification, None, f"no sample: {name} is an encoder and predicts no next token"
     if certificate.generated is None:
         return certificate.verification, None, f"no sample: {certificate.verification.detail}"
     greedy = sample(export.checkpoint.folder, tokenizer, device, probe.ids_WL[0], certificate.generated)

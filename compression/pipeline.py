@@ -8,6 +8,7 @@ weights as a freshly solved one.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 from compression import methods  # noqa: F401  registers the solvers
 from compression.block import check_block, install, solve_layer, stages
 from compression.drift import Turn
-from compression.evaluation import WindowScore, score_window
 from compression.events import Activity, ActivityStarted, BlockFinished, LayerFinished, Note, OnEvent
 from compression.finished_blocks import FinishedBlocks
 from compression.hessian import Accumulator
@@ -30,6 +30,7 @@ from compression.models.streamed import BlockCall, StreamedModel
 from compression.plan import Plan, PlannedLayer
 from compression.probe import Probe
 from compression.report import LayerResult
+from compression.scoring import Scores, score
 from compression.stopwatch import Stopwatch
 from compression.weights import Weights
 
@@ -39,7 +40,7 @@ class PassResult:
     """Results of all layers in the order of the model, and the scores of all evaluation windows."""
 
     layers: list[LayerResult] = field(default_factory=list)
-    scores: list[WindowScore] = field(default_factory=list)
+    scores: Scores = field(default_factory=Scores)
     probe: Probe | None = None
     resumed_blocks: int = 0
 
@@ -76,6 +77,7 @@ class _Lanes:
     dense: Lane  # evaluation windows through the dense model
     compressed: Lane  # the same through the compressed one
     probe: Lane  # short windows through the compressed model, in float32
+    labelled: list[tuple[Lane, Lane]]  # labelled texts of one length each, through the dense and the compressed model
 
 
 def enter(model: StreamedModel, ids_WL: Tensor, spill_folder: Path) -> Lane:
@@ -98,6 +100,7 @@ class LayerwisePass:
         calibration_WL, evaluation_WL: token ids (windows, seqlen), int64; evaluation may have no windows.
         probe_WL: short windows whose logits, by the compressed model in float32, the written artifact is held against.
         finished: where finished blocks are kept.
+        labelled: token ids (texts, length) of labelled texts, by their length; for classifiers.
         compute_dtype: of the matrix products inside blocks; with bfloat16 norms, sums and everything that is solved or scored
             stay in float32.
     """
@@ -111,6 +114,7 @@ class LayerwisePass:
         probe_WL: Tensor,
         finished: FinishedBlocks,
         *,
+        labelled: Sequence[Tensor] = (),
         compute_dtype: torch.dtype = torch.float32,
         meter: MemoryMeter,
         watch: Stopwatch,
@@ -120,6 +124,7 @@ class LayerwisePass:
         self._meter, self._watch, self._on_event = meter, watch, on_event
         self._blocks = model.checkpoint.architecture.blocks
         self._calibration_WL, self._evaluation_WL, self._probe_WL = calibration_WL, evaluation_WL, probe_WL
+        self._labelled = labelled
         self._compute_dtype = compute_dtype
         self._solving_s: list[float] = []
 
@@ -129,7 +134,7 @@ class LayerwisePass:
         result = PassResult()
         self._begin("loading", 0)
         with self._watch.time("loading"):
-            dense = self._lane(self._evaluation_WL)
+            dense, labelled = self._lane(self._evaluation_WL), [self._lane(ids_WL) for ids_WL in self._labelled]
             dense_calibration = self._lane(self._calibration_WL if self._is_asymmetric else self._calibration_WL[:0])
             with self.model.as_written():
                 lanes = _Lanes(
@@ -138,14 +143,17 @@ class LayerwisePass:
                     dense=dense,
                     compressed=self._lane(self._evaluation_WL),
                     probe=self._lane(self._probe_WL),
+                    labelled=[(lane, self._lane(ids_WL)) for lane, ids_WL in zip(labelled, self._labelled, strict=True)],
                 )
         for index in range(self._blocks):
             self._block(index, lanes, result)
         self._begin("evaluating", 0)
         with self._watch.time("evaluating"):
-            result.scores = self._scores(lanes.dense.stream, lanes.compressed.stream)
+            streams = [(dense.stream, compressed.stream) for dense, compressed in lanes.labelled]
+            result.scores = score(self.model, self._evaluation_WL, lanes.dense.stream, lanes.compressed.stream, streams)
             probed = [self.model.written_logits(lanes.probe.stream[w])[0] for w in range(len(lanes.probe.stream))]
-            result.probe = Probe(self._probe_WL, torch.stack(probed).float().cpu())
+            is_encoder = self.model.checkpoint.architecture.is_encoder
+            result.probe = Probe(self._probe_WL, torch.stack(probed).float().cpu(), is_encoder)
         return result
 
     def _lane(self, ids_WL: Tensor) -> Lane:
@@ -170,7 +178,8 @@ class LayerwisePass:
             check_block(block, layers)
             self._begin("evaluating", index + 1)
             with self._watch.time("evaluating"):
-                lanes.dense.advance(self.model, block, index, self._compute_dtype)
+                for lane in (lanes.dense, *(dense for dense, _ in lanes.labelled)):
+                    lane.advance(self.model, block, index, self._compute_dtype)
             if found is None:
                 results = self._solve(index, block, layers, lanes)
             else:
@@ -184,7 +193,8 @@ class LayerwisePass:
                     lanes.calibration.advance(self.model, block, index, self._compute_dtype)
             self._begin("evaluating", index + 1)
             with self._watch.time("evaluating"):
-                lanes.compressed.advance(self.model, block, index, self._compute_dtype)
+                for lane in (lanes.compressed, *(compressed for _, compressed in lanes.labelled)):
+                    lane.advance(self.model, block, index, self._compute_dtype)
                 lanes.probe.advance(self.model, block, index, torch.float32)
         finally:
             self.model.free_block(index)
@@ -248,14 +258,6 @@ class LayerwisePass:
 
     def _storage(self, layer: PlannedLayer) -> torch.dtype:
         return self.model.checkpoint.dtype_of(place(self.model.checkpoint, layer.name, layer.matrix).tensor)
-
-    def _scores(self, dense: Stream, compressed: Stream) -> list[WindowScore]:
-        vocab_size = self.model.checkpoint.architecture.vocab_size
-        head, written_head = self.model.logits, self.model.written_logits
-        return [
-            score_window(self._evaluation_WL[w], dense[w], compressed[w], head, vocab_size, compressed_head=written_head)
-            for w in range(len(dense))
-        ]
 
     def _begin(self, activity: Activity, block: int) -> None:
         self._on_event(ActivityStarted(activity=activity, block=block, blocks=self._blocks))

@@ -15,6 +15,9 @@ from compression.errors import UnsupportedModel
 from compression.finished_blocks import Fingerprint
 from compression.formats.catalog import check_model, check_output, check_plan
 from compression.formats.files import FILES
+from compression.frame import frame_of
+from compression.labelled import LabelledTexts, read_labelled
+from compression.labels import check_labelled, label_names
 from compression.models.checkpoint import Checkpoint
 from compression.models.gguf_source import dequantize_once
 from compression.models.source import ModelSource
@@ -38,6 +41,7 @@ class Job:
     evaluation: tuple[Windows, ...]
     seqlen: int  # of the evaluation windows
     output: Output
+    labelled: LabelledTexts | None
 
     @property
     def evaluation_WL(self) -> Tensor:
@@ -86,10 +90,13 @@ def prepare(
     check_places(checkpoint, planned.layers, may_share=FILES[output.format].may_share)
     check_plan(output.format, planned, checkpoint.architecture)
     FILES[output.format].check_source(checkpoint, planned)
+    if evaluation.labelled is not None:
+        check_labelled(checkpoint.architecture, checkpoint.config)
     calibration_seqlen = window_length("calibration.seqlen", calibration.seqlen, checkpoint.architecture)
     evaluation_seqlen = window_length("evaluation.seqlen", evaluation.seqlen, checkpoint.architecture)
     tokenizer = load_tokenizer(checkpoint.folder)
-    reader = TextReader(tokenizer, checkpoint.architecture.vocab_size, texts)
+    frame = frame_of(tokenizer) if checkpoint.architecture.is_encoder else None
+    reader = TextReader(tokenizer, checkpoint.architecture.vocab_size, texts, frame)
     return Job(
         info=describe_model(source, checkpoint, (*source.notes, *notes)),
         checkpoint=checkpoint,
@@ -99,7 +106,17 @@ def prepare(
         evaluation=tuple(reader.evaluation(name, evaluation.windows, evaluation_seqlen) for name in evaluation.sources),
         seqlen=evaluation_seqlen,
         output=output,
+        labelled=_labelled(evaluation.labelled, checkpoint, tokenizer, texts),
     )
+
+
+def _labelled(
+    source: str | None, checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Path]
+) -> LabelledTexts | None:
+    if source is None:
+        return None
+    path, names = texts.get(source) or Path(source), label_names(checkpoint.config)
+    return read_labelled(path, source, tokenizer, names, checkpoint.architecture.max_positions)
 
 
 def open_checkpoint(source: ModelSource, cache: Path) -> tuple[Checkpoint, tuple[str, ...]]:

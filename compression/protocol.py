@@ -46,6 +46,19 @@ class Evaluation(_Part):
         "all that the field's protocol has.",
     )
     seqlen: int | None = Field(None, ge=8, le=131072, description="Tokens in a window; default as in calibration.")
+    labelled: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1024,
+        pattern=r"\.jsonl$",
+        description='Of a classifier: a local .jsonl file with {"text": ..., "label": number or name} a line, to measure '
+        "accuracy on.",
+    )
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Every file that is read."""
+        return self.sources if self.labelled is None else (*self.sources, self.labelled)
 
 
 class Acceptance(_Part):
@@ -66,6 +79,12 @@ class Acceptance(_Part):
     )
     max_perplexity: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="Of the compressed model, or of the one that is evaluated alone."
+    )
+    max_output_error: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Of an encoder: |dense - compressed|^2 / |dense|^2, last hidden states."
+    )
+    max_accuracy_loss: float | None = Field(
+        0.01, ge=0, le=1, description="Of a classifier on labelled texts: accuracy of the dense less that of the compressed."
     )
 
 

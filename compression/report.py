@@ -119,11 +119,37 @@ class EvaluationResult(_Section):
     worst_tokens: tuple[WorstToken, ...] = Field((), description="Those whose loss rose most, the worst first.")
 
 
+class OutputErrorResult(_Section):
+    """Dense and compressed encoder on the same windows of one text: how far apart their last hidden states are."""
+
+    text: TextSet
+    relative_error: float = Field(description="Mean over windows of |dense - compressed|^2 / |dense|^2.")
+    relative_error_standard_error: float | None = Field(description="Over windows; null with a single one.")
+    cosine: float = Field(description="Mean over tokens of the cosine between the two models' states.")
+    cosine_standard_error: float | None = Field(description="Over windows; null with a single one.")
+
+
+class AccuracyResult(_Section):
+    """Dense and compressed classifier on the same labelled texts; standard errors over texts, null with a single one."""
+
+    source: str = Field(description="As the user named it.")
+    texts: int
+    digest: str = Field(description="SHA-256 of the file.")
+    dense: float = Field(description="Share of texts that get their label.")
+    dense_standard_error: float | None
+    compressed: float
+    compressed_standard_error: float | None
+    loss: float = Field(description="dense - compressed.")
+    loss_standard_error: float | None = Field(description="Of the paired difference.")
+    agreement: float = Field(description="Share of texts that get the same label from both, right or wrong.")
+    agreement_standard_error: float | None
+
+
 class Check(_Section):
     """One figure of one text against its limit."""
 
     text: str
-    figure: Literal["perplexity_ratio", "kl", "kl_p99", "top1_agreement", "perplexity"]
+    figure: Literal["perplexity_ratio", "kl", "kl_p99", "top1_agreement", "perplexity", "output_error", "accuracy_loss"]
     value: float
     standard_error: float | None = Field(description="null where none is known.")
     limit: float
@@ -155,9 +181,16 @@ class Verification(_Section):
     loader: str = Field(description="Library and version that loaded it.")
     verdict: Literal["ok", "not verified"]
     detail: str
-    max_logit_difference: float | None = Field(None, description="Between loaded artifact and pass, over all probed logits.")
+    max_logit_difference: float | None = Field(
+        None, description="Between loaded artifact and pass, over all probed logits; of an encoder over all that it gives."
+    )
     mean_logit_difference: float | None = None
-    kl: float | None = Field(None, description="Mean over probed tokens of KL(pass || loaded artifact), in nats.")
+    kl: float | None = Field(
+        None, description="Mean over probed tokens of KL(pass || loaded artifact), in nats; null of an encoder."
+    )
+    relative_error: float | None = Field(
+        None, description="Of an encoder: |loaded artifact - pass|^2 / |pass|^2 over all probed outputs."
+    )
 
 
 class Sizes(_Section):
@@ -201,9 +234,12 @@ class Report(_Section):
     calibration: Calibration
     calibration_text: TextSet | None = Field(description="null when no method needed calibration.")
     evaluation: Evaluation
-    results: tuple[EvaluationResult, ...]
+    results: tuple[EvaluationResult, ...] = Field(description="By text; of an encoder none.")
+    output_errors: tuple[OutputErrorResult, ...] = Field((), description="By text, of an encoder.")
+    accuracy: AccuracyResult | None = Field(None, description="Of a classifier, where labelled texts were given.")
     acceptance: Acceptance = Field(description="The limits that the verdict is about.")
-    verdict: Verdict | None = Field(description="null: no text was evaluated, or every limit was switched off.")
+    verdict: Verdict | None = Field(description="null: no text was evaluated, or no limit is set on what was measured.")
+    verdict_note: str | None = Field(None, description="Why there is no verdict.")
     sample: Sample | None
     sample_note: str | None = Field(None, description="Why there is no sample.")
     output: Output

@@ -64,6 +64,10 @@ class StreamedSubject:
     def __init__(self, source: ModelSource, folder: Path, notes: tuple[str, ...]) -> None:
         self._checkpoint = Checkpoint(folder)
         architecture = self._checkpoint.architecture
+        if architecture.is_encoder:
+            raise UnsupportedModel(
+                f"{architecture.class_name} is an encoder and predicts no next token; a compression reports its output error"
+            )
         self.folder = folder
         self.info = describe_model(source, self._checkpoint, (*source.notes, *notes))
         self.blocks, self.positions, self.vocab_size = architecture.blocks, architecture.max_positions, architecture.vocab_size

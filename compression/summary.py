@@ -1,18 +1,24 @@
 """What a finished pass amounts to: results by text, coverage, sizes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from compression.calibration import Windows
 from compression.errors import VerificationError
-from compression.evaluation import WindowScore
+from compression.labelled import summarise_choices
 from compression.models.checkpoint import Checkpoint
 from compression.models.ends import stored_ends
+from compression.output_error import summarise_errors
 from compression.plan import Plan
 from compression.preparation import Job
 from compression.protocol import OutputFormat
-from compression.report import Coverage, EvaluationResult, LayerResult, Sizes
+from compression.report import AccuracyResult, Coverage, EvaluationResult, LayerResult, OutputErrorResult, Sizes
+from compression.scoring import Scores
 from compression.statistics import summarise, worst_tokens
+
+Score = TypeVar("Score")
 
 WHY_NOT_SMALLER = {
     "dense": "the dense format keeps the source's dtype and layout, zeros stored as zeros and quantised weights de-quantised, "
@@ -24,13 +30,28 @@ WEIGHT_FILES = (".safetensors", ".gguf")
 ROUNDED_REASON = "output.embeddings: 8 bits, rounded to nearest"
 
 
-def results(job: Job, scores: Sequence[WindowScore]) -> tuple[EvaluationResult, ...]:
-    """One result for each text; the pass scored the windows of all texts in a row."""
-    left, found = iter(scores), []
-    for windows in job.evaluation:
-        own = [next(left) for _ in range(len(windows.ids_WL))]
-        found.append(summarise(windows.describe(), own, worst_tokens(own, windows.ids_WL, job.tokenizer)))
-    return tuple(found)
+def results(job: Job, scores: Scores) -> tuple[EvaluationResult, ...]:
+    """One result for each text of a language model."""
+    return tuple(
+        summarise(text.describe(), own, worst_tokens(own, text.ids_WL, job.tokenizer))
+        for text, own in _by_text(job, scores.windows)
+    )
+
+
+def output_errors(job: Job, scores: Scores) -> tuple[OutputErrorResult, ...]:
+    """One result for each text of an encoder."""
+    return tuple(summarise_errors(text.describe(), own) for text, own in _by_text(job, scores.errors))
+
+
+def accuracy(job: Job, scores: Scores) -> AccuracyResult | None:
+    return None if job.labelled is None else summarise_choices(job.labelled, scores.choices)
+
+
+def _by_text(job: Job, scores: Sequence[Score]) -> Iterator[tuple[Windows, list[Score]]]:
+    """The pass scored the windows of all texts in a row. Nothing where it scored none of this kind."""
+    left = iter(scores)
+    for windows in job.evaluation if scores else ():
+        yield windows, [next(left) for _ in range(len(windows.ids_WL))]
 
 
 def coverage(plan: Plan, layers: Sequence[LayerResult]) -> tuple[Coverage, ...]:

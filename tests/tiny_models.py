@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+from compression.families import Task
+from compression.models.auto import AUTO_CLASSES
 
 VOCABULARY = 256
 POSITIONS = 64
@@ -114,12 +117,43 @@ MIXTURES = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "deepseek_v2", "deepse
 
 CONFIGS["llama-wide"] = ("llama", _LLAMA | {"hidden_size": 64, "intermediate_size": 128})  # for groups of 64
 
+_BERT: dict[str, Any] = {
+    "vocab_size": VOCABULARY + 2,
+    "num_hidden_layers": BLOCKS,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "max_position_embeddings": POSITIONS,
+}
+_DISTILBERT: dict[str, Any] = {
+    "vocab_size": VOCABULARY + 2,
+    "n_layers": BLOCKS,
+    "dim": 32,
+    "hidden_dim": 64,
+    "n_heads": 4,
+    "max_position_embeddings": POSITIONS,
+}
+_ROBERTA: dict[str, Any] = _BERT | {"max_position_embeddings": POSITIONS + 2, "pad_token_id": 1}
+_LABELS: dict[str, Any] = {"id2label": {0: "calm", 1: "glad", 2: "sad"}, "label2id": {"calm": 0, "glad": 1, "sad": 2}}
+TASKS: dict[str, Task] = {}
+for _model_type, _options in {
+    "bert": _BERT,
+    "distilbert": _DISTILBERT,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+}.items():
+    for _end, _task in (("", "hidden-states"), ("-masked", "masked-lm"), ("-labels", "classification")):
+        CONFIGS[f"{_model_type}{_end}"] = (_model_type, _options | (_LABELS if _task == "classification" else {}))
+        TASKS[f"{_model_type}{_end}"] = _task  # type: ignore[assignment]
+ENCODERS = tuple(TASKS)
+
 
 def build(family: str) -> PreTrainedModel:
     """A random model of a family, the same one every time; norms and biases are not all ones and zeros."""
     model_type, options = CONFIGS[family]
     torch.manual_seed(0)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **options))
+    auto_class = AUTO_CLASSES[TASKS.get(family, "causal-lm")]
+    model: PreTrainedModel = auto_class.from_config(AutoConfig.for_model(model_type, **options))
     for tensor in model.state_dict().values():
         if tensor.ndim == 1:
             tensor.add_(torch.randn_like(tensor), alpha=0.1)
@@ -131,8 +165,19 @@ def save(folder: Path, family: str = "llama", dtype: torch.dtype = torch.float32
     model = build(family)
     torch.nn.Module.to(model, dtype)
     model.save_pretrained(folder, **options)
-    byte_tokenizer().save_pretrained(folder)
+    (framing_tokenizer() if family in ENCODERS else byte_tokenizer()).save_pretrained(folder)
     return folder
+
+
+def framing_tokenizer() -> PreTrainedTokenizerFast:
+    """The same with [CLS] (256) before and [SEP] (257) after a text, as encoders want it."""
+    backend = byte_tokenizer().backend_tokenizer
+    first, last = VOCABULARY, VOCABULARY + 1
+    backend.add_special_tokens(["[CLS]", "[SEP]"])
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", first), ("[SEP]", last)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, cls_token="[CLS]", sep_token="[SEP]")
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

@@ -6,19 +6,22 @@ from pkgutil import iter_modules
 from typing import Any
 
 from compression.errors import UnsupportedModel
-from compression.families.base import Architecture, Config, Matrix, Reader
+from compression.families.base import Architecture, Config, Matrix, Reader, Task
 
 ONCE_REMOTE = frozenset({"deepseek_v2", "deepseek_v3", "falcon", "mpt", "phi", "phi3"})
 """Published with code of their own before transformers had them: `auto_map` is a leftover there, and is not followed."""
 
-__all__ = ["Architecture", "Matrix", "known_model_types", "read_architecture"]
+__all__ = ["Architecture", "Matrix", "Task", "known_model_types", "read_architecture"]
 
 _READERS: dict[str, Reader] = {}
+_ENCODERS: set[str] = set()  # whose readers decide for themselves which classes they take
 for _found in iter_modules(__path__, prefix=f"{__name__}."):
-    for _model_type, _reader in getattr(import_module(_found.name), "READERS", {}).items():
+    _file = import_module(_found.name)
+    for _model_type, _reader in (*getattr(_file, "READERS", {}).items(), *getattr(_file, "ENCODERS", {}).items()):
         if _model_type in _READERS:
             raise RuntimeError(f"two family files read model_type {_model_type!r}")
         _READERS[_model_type] = _reader
+    _ENCODERS |= getattr(_file, "ENCODERS", {}).keys()
 
 
 def known_model_types() -> tuple[str, ...]:
@@ -40,6 +43,7 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
     if not isinstance(model_type, str) or model_type not in _READERS:
         raise UnsupportedModel(f"model_type {model_type!r} is unknown; known are {known}")
     read = Config(config)
-    if read.class_name and not read.class_name.endswith(("ForCausalLM", "LMHeadModel")):
+    is_causal = not read.class_name or read.class_name.endswith(("ForCausalLM", "LMHeadModel"))
+    if not is_causal and model_type not in _ENCODERS:
         raise UnsupportedModel(f"{read.class_name} is not a causal language model")
     return _READERS[model_type](read)

@@ -3,13 +3,16 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 from compression.errors import UnsupportedModel
 
 MAX_SIZE = 2**24  # of any width, vocabulary or position in a config; a hostile one must not cost memory
 MAX_BLOCKS = 4096
 MAX_MATRICES = 2**18  # of a whole model; DeepSeek-V3 has 46,000
+
+Task = Literal["causal-lm", "hidden-states", "masked-lm", "classification"]
+"""What a model gives: next-token logits, last hidden states, logits for masked tokens, or logits of labels."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class Architecture:
         exceptions: block index -> its matrices, for blocks unlike the others.
         renames: (model's, checkpoint's) parts of tensor names, where published checkpoints name them otherwise.
         block_returns_tuple: the model expects a tuple from a block, hidden states first.
+        task: every one but "causal-lm" makes the model an encoder: it sees whole windows, and has no perplexity.
     """
 
     family: str
@@ -89,6 +93,11 @@ class Architecture:
     exceptions: Mapping[int, tuple[Matrix, ...]] = field(default_factory=dict)
     renames: tuple[tuple[str, str], ...] = ()
     block_returns_tuple: bool = False
+    task: Task = "causal-lm"
+
+    @property
+    def is_encoder(self) -> bool:
+        return self.task != "causal-lm"
 
     def block(self, index: int) -> tuple[Matrix, ...]:
         """The matrices of block `index`, from 0."""

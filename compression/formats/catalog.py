@@ -121,6 +121,9 @@ def check_plan(name: OutputFormat, plan: "Plan", architecture: Architecture) -> 
     Raises: InvalidOptions: with the reason, and the matrix that it is about.
     """
     form = FORMATS[name]
+    if architecture.is_encoder and name != "dense":
+        kind = f"this {architecture.class_name} is an encoder"
+        raise InvalidOptions("output.format", f"{name} is written for causal language models, and {kind}", "dense")
     for layer in plan.targeted:
         reason = form.refuses_layer(layer, architecture)
         if reason is not None:

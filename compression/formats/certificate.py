@@ -16,6 +16,7 @@ from compression.protocol import OutputFormat
 from compression.report import Verification
 
 MAX_KL_NATS = 1e-3
+MAX_RELATIVE_ERROR = 1e-6  # of an encoder's outputs: a thousandth of their length
 TIMEOUT_S = 3600.0
 _PROGRAMS = Path(__file__).parent / "loaders"
 
@@ -40,7 +41,8 @@ LOADERS: dict[OutputFormat, Loader] = {
 
 @dataclass(frozen=True)
 class Certificate:
-    """The verdict, and the greedy tokens that the loaded artifact gave after the prompt; None where it was not loaded."""
+    """The verdict, and the greedy tokens that the loaded artifact gave after the prompt; None where it was not loaded, or is
+    an encoder."""
 
     verification: Verification
     generated: list[int] | None = None
@@ -54,12 +56,12 @@ def unverified(loader: str, reason: str) -> Certificate:
 def certify(
     folder: Path, output_format: OutputFormat, probe: Probe, scratch: Path, device: str, *, parameters: int
 ) -> Certificate:
-    """Load an artifact in a fresh process and compare its logits with the probe's.
+    """Load an artifact in a fresh process and compare what it gives with the probe.
 
     Args:
         scratch: an existing folder for the probe's file.
         parameters: of the model; loaders may unpack all of them.
-    Raises: VerificationError: the loader fails on the artifact, or its logits differ by more than rounding.
+    Raises: VerificationError: the loader fails on the artifact, or its outputs differ by more than rounding.
     """
     loader = LOADERS.get(output_format)
     if loader is None:
@@ -75,20 +77,32 @@ def certify(
         found = _run(loader.program, folder, path, device)
     finally:
         path.unlink()
-    if not found["kl"] <= MAX_KL_NATS:
+    _check(found)
+    given = "outputs" if probe.is_encoder else "logits"
+    verification = Verification(
+        loader=found["loader"],
+        verdict="ok",
+        detail=f"loads in a fresh process and gives the {given} that the pass measured on {probe.ids_WL.numel()} tokens",
+        max_logit_difference=found["max_difference"],
+        mean_logit_difference=found["mean_difference"],
+        kl=found.get("kl"),
+        relative_error=found.get("relative_error"),
+    )
+    return Certificate(verification, found["generated"])
+
+
+def _check(found: dict[str, Any]) -> None:
+    """Raises: VerificationError: more than rounding lies between loaded artifact and pass."""
+    if "kl" in found and not found["kl"] <= MAX_KL_NATS:
         raise VerificationError(
             f"loaded by {found['loader']}, the artifact's predictions are {found['kl']:.3g} nats (KL) from those that the "
             f"pass measured; at most {MAX_KL_NATS:g} is rounding"
         )
-    verification = Verification(
-        loader=found["loader"],
-        verdict="ok",
-        detail=f"loads in a fresh process and gives the logits that the pass measured on {probe.ids_WL.numel()} tokens",
-        max_logit_difference=found["max_difference"],
-        mean_logit_difference=found["mean_difference"],
-        kl=found["kl"],
-    )
-    return Certificate(verification, found["generated"])
+    if "relative_error" in found and not found["relative_error"] <= MAX_RELATIVE_ERROR:
+        raise VerificationError(
+            f"loaded by {found['loader']}, the artifact's outputs have a relative error of {found['relative_error']:.3g} "
+            f"against those that the pass measured; at most {MAX_RELATIVE_ERROR:g} is rounding"
+        )
 
 
 def fits(parameters: int) -> bool:

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
 from compression.errors import UnsupportedModel
 from compression.families.base import Matrix
+from compression.models.auto import AUTO_CLASSES
 from compression.models.checkpoint import Checkpoint
 from compression.models.ends import RoundedEnds
 from compression.models.skeleton import frozen, parameters_on_meta
@@ -64,7 +65,9 @@ class StreamedModel:
         self.recorded: list[tuple[Tensor, BlockCall]] = []
         config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
         with parameters_on_meta():
-            self._model = AutoModelForCausalLM.from_config(config, dtype=compute_dtype, trust_remote_code=False).eval()
+            auto_class = AUTO_CLASSES[checkpoint.architecture.task]
+            self._model = auto_class.from_config(config, dtype=compute_dtype, trust_remote_code=False).eval()
+        self._options = {} if checkpoint.architecture.is_encoder else {"use_cache": False}
         path = checkpoint.architecture.block_path
         self._blocks: list[nn.Module] = list(self._model.get_submodule(path))
         parent, _, leaf = path.rpartition(".")
@@ -81,16 +84,20 @@ class StreamedModel:
     def enter(self, input_ids_1L: Tensor) -> tuple[Tensor, list[BlockCall]]:
         """Embed one window: the hidden states before block 0, and the call of every block."""
         self.recorded = []
-        self._model.base_model(input_ids=input_ids_1L.to(self.device), use_cache=False)
+        self._model.base_model(input_ids=input_ids_1L.to(self.device), **self._options)
         recorded, self.recorded = self.recorded, []
         return recorded[0][0], [call for _, call in recorded]
 
     def logits(self, hidden_1LD: Tensor) -> Tensor:
-        """Final norm and head on hidden states after the last block: (1, L, vocabulary)."""
+        """Final norm and head on hidden states after the last block: (1, L, vocabulary).
+
+        Of an encoder what it gives: also (1, labels), or its last hidden states (1, L, D).
+        """
         self.injected = hidden_1LD.to(self.device, self.compute_dtype)
         try:
             ids = torch.zeros(hidden_1LD.shape[:2], dtype=torch.long, device=self.device)  # only their length matters
-            logits: Tensor = self._model(input_ids=ids, use_cache=False).logits
+            found = self._model(input_ids=ids, **self._options)
+            logits: Tensor = found.last_hidden_state if self.checkpoint.architecture.task == "hidden-states" else found.logits
         finally:
             self.injected = None
         return logits

@@ -200,10 +200,11 @@ def packed(folder: Path, model: Path, **config: Any) -> Path:
     [
         ({"auto_map": {"AutoModel": "evil.Model"}, "model_type": "x"}, "remote code"),
         ({"model_type": "nobody-knows"}, "transformers knows no such architecture"),
-        ({"architectures": ["BertModel"], "model_type": "bert"}, "not a causal language model"),
+        ({"architectures": ["ElectraModel"], "model_type": "electra"}, "not a causal language model"),
+        ({"architectures": ["BertModel"], "model_type": "bert"}, "BertModel is an encoder and predicts no next token"),
         ({"quantization_config": {"quant_method": "unheard-of"}}, "cannot load it|not installed"),
     ],
-    ids=["remote code", "unknown", "encoder", "format"],
+    ids=["remote code", "unknown", "encoder of no known family", "encoder", "format"],
 )
 def test_model_that_cannot_be_evaluated_is_refused(config: Any, reason: str, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModel, match=reason):

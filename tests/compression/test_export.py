@@ -91,7 +91,7 @@ def test_solutions_hold_probe_and_every_layer(folder: Path) -> None:
     solved = report_of(folder / "quantised")
     assert kept.report == solved
     assert kept.probe.ids_WL.shape == (2, SEQLEN)
-    assert kept.probe.logits_WLV.shape == (2, SEQLEN, tiny_models.VOCABULARY)
+    assert kept.probe.outputs.shape == (2, SEQLEN, tiny_models.VOCABULARY)
     assert [r for block in range(tiny_models.BLOCKS) for r in kept.block(block)[1]] == list(solved.layers)
     assert kept.block(1)[0] == {}
     assert {weights.kind for weights in kept.block(0)[0].values()} == {"grid"}

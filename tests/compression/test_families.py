@@ -20,7 +20,8 @@ from compression.plan import PlannedLayer
 from tests import tiny_models
 from tests.compression.examples import many
 
-families = pytest.mark.parametrize("family", tiny_models.FAMILIES)
+TRIED = (*tiny_models.FAMILIES, *tiny_models.ENCODERS)
+families = pytest.mark.parametrize("family", TRIED)
 
 
 def saved_config(model: PreTrainedModel) -> dict[str, Any]:
@@ -31,9 +32,7 @@ def saved_config(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def test_each_known_model_type_is_tried_here() -> None:
-    assert {saved_config(tiny_models.build(family))["model_type"] for family in tiny_models.FAMILIES} == set(
-        known_model_types()
-    )
+    assert {saved_config(tiny_models.build(family))["model_type"] for family in TRIED} == set(known_model_types())
 
 
 @families
@@ -60,8 +59,10 @@ def test_config_is_read_as_transformers_reads_it(family: str) -> None:
     architecture = read_architecture(saved_config(model))
     assert architecture.class_name == type(model).__name__
     assert architecture.model_type == model.config.model_type
-    assert architecture.base_prefix == model.base_model_prefix
+    assert architecture.task == tiny_models.TASKS.get(family, "causal-lm")
+    assert architecture.base_prefix == ("" if architecture.task == "hidden-states" else model.base_model_prefix)
     positions = {"bloom": 2048, "mpt": tiny_models.POSITIONS}  # biases by distance: their configs have no last position
+    positions |= dict.fromkeys(tiny_models.ENCODERS, tiny_models.POSITIONS)  # RoBERTa's table has two rows more
     assert architecture.max_positions == (positions.get(family) or model.config.max_position_embeddings)
     assert architecture.vocab_size == model.get_input_embeddings().get_parameter("weight").shape[0]
     matrix = architecture.matrices[0]
@@ -182,7 +183,7 @@ def test_gpt2_without_inner_size_has_four_times_its_width() -> None:
         ({"auto_map": {"AutoModelForCausalLM": "modeling.Evil"}}, "remote code"),
         ({"quantization_config": {"quant_method": "gptq"}}, "already quantised"),
         ({"quantization_config": {}}, "already quantised"),
-        ({"model_type": "mamba"}, "'mamba' is unknown; known are bloom, cohere, "),
+        ({"model_type": "mamba"}, "'mamba' is unknown; known are bert, bloom, cohere, "),
         ({"model_type": None}, "None is unknown"),
         ({"model_type": ["llama"]}, "is unknown"),
         (
@@ -247,7 +248,7 @@ json_values = st.recursive(
 
 
 @many
-@given(data=st.data(), family=st.sampled_from(tiny_models.FAMILIES))
+@given(data=st.data(), family=st.sampled_from(TRIED))
 def test_no_config_does_worse_than_be_refused(data: st.DataObject, family: str) -> None:
     config = whole_config(family)
     changes = data.draw(st.dictionaries(st.sampled_from(sorted(config)), json_values, max_size=3))

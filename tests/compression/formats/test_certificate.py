@@ -46,7 +46,7 @@ def test_artifact_that_is_what_the_pass_saw_is_ok_and_speaks(artifact: Path, tmp
 def test_artifact_with_other_weights_is_refused_with_the_figure(artifact: Path, tmp_path: Path) -> None:
     probe = probe_of(artifact)
     with pytest.raises(VerificationError, match=r"predictions are \d\S* nats \(KL\) from those that the pass measured"):
-        certify(artifact, "dense", Probe(probe.ids_WL, probe.logits_WLV.roll(1, -1) * 20), tmp_path, "cpu", parameters=1000)
+        certify(artifact, "dense", Probe(probe.ids_WL, probe.outputs.roll(1, -1) * 20), tmp_path, "cpu", parameters=1000)
 
 
 def test_artifact_that_does_not_load_is_refused_with_what_the_loader_said(tmp_path: Path) -> None:
