@@ -49,11 +49,14 @@ def compress(
     evaluation: flags.EvalText = None,
     windows: flags.Windows = None,
     eval_seqlen: flags.EvalSeqlen = None,
+    labelled: flags.Labelled = None,
     max_perplexity_ratio: flags.MaxPerplexityRatio = None,
     max_kl: flags.MaxKl = None,
     max_kl_p99: flags.MaxKlP99 = None,
     min_top1_agreement: flags.MinTop1Agreement = None,
     max_perplexity: flags.MaxPerplexity = None,
+    max_output_error: flags.MaxOutputError = None,
+    max_accuracy_loss: flags.MaxAccuracyLoss = None,
     format: flags.Format = None,
     embeddings: flags.Embeddings = None,
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `cuda:N`.")] = "auto",
@@ -74,12 +77,13 @@ def compress(
     )  # fmt: skip
     texts = flags.texts(
         calibration=calibration, nsamples=nsamples, seqlen=seqlen, seed=seed,
-        evaluation=evaluation, windows=windows, eval_seqlen=eval_seqlen,
+        evaluation=evaluation, windows=windows, eval_seqlen=eval_seqlen, labelled=labelled,
     )  # fmt: skip
     calibrated, evaluated = (part(Calibration, texts["calibration"]), part(Evaluation, texts["evaluation"]))
     limits = flags.acceptance(
         max_perplexity_ratio=max_perplexity_ratio, max_kl=max_kl, max_kl_p99=max_kl_p99,
         min_top1_agreement=min_top1_agreement, max_perplexity=max_perplexity,
+        max_output_error=max_output_error, max_accuracy_loss=max_accuracy_loss,
     )  # fmt: skip
     accepted, written = part(Acceptance, limits), part(Output, flags.output(format=format, embeddings=embeddings))
     try:
@@ -125,7 +129,7 @@ def _compress(
 
     shown.show("stage", {"stage": "fetching"})
     source = fetch_model(model, settings, note, any_path=True)
-    texts = fetch_texts(text_uses(calibration.source, evaluation.sources), settings, note, any_path=True)
+    texts = fetch_texts(text_uses(calibration.source, evaluation.texts), settings, note, any_path=True)
 
     # Read when torch is loaded. A thread that spins at a barrier takes the core from the one it waits for, which makes a busy
     # machine many times slower; the service's runner is told the same.

@@ -78,8 +78,13 @@ MaxKlP99 = Annotated[str | None, _limit("--max-kl-p99", "KL that 99 of 100 token
 MinTop1Agreement = Annotated[
     str | None, _limit("--min-top1-agreement", "Fraction of tokens ranked first by both. Default 0.85.")
 ]
+MaxOutputError = Annotated[str | None, _limit("--max-output-error", "Of an encoder: relative error of its outputs.")]
+MaxAccuracyLoss = Annotated[str | None, _limit("--max-accuracy-loss", "Of a classifier on --labelled. Default 0.01.")]
 MaxPerplexity = Annotated[str | None, _limit("--max-perplexity", "Of the compressed or evaluated model.")]
 Reference = Annotated[str | None, typer.Option("--reference", metavar="MODEL", help="To evaluate: the model to compare with.")]
+Labelled = Annotated[
+    str | None, _texts("--labelled", "Of a classifier: a .jsonl file of text and label, to measure accuracy on.")
+]
 EvalSeqlen = Annotated[int | None, _texts("--eval-seqlen", "Tokens in an evaluation window. Default 2048.")]
 
 
@@ -110,15 +115,24 @@ def texts(
     evaluation: list[str] | None,
     windows: int | None,
     eval_seqlen: int | None,
+    labelled: str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """The request's `calibration` and `evaluation`, with what was said and nothing else."""
     text = None if calibration is None else source(calibration)
     parts = {
         "calibration": _said({"source": text, "nsamples": nsamples, "seqlen": seqlen, "seed": seed}),
-        "evaluation": _said({"sources": list(map(source, evaluation or ())), "windows": windows, "seqlen": eval_seqlen}),
+        "evaluation": _said(
+            {
+                "sources": list(map(source, evaluation or ())),
+                "windows": windows,
+                "seqlen": eval_seqlen,
+                "labelled": None if labelled is None else source(labelled),
+            }
+        ),
     }
     if evaluation == ["none"]:
-        parts["evaluation"] = {"sources": []}
+        said = parts["evaluation"]
+        parts["evaluation"] = {"sources": [], **({"labelled": said["labelled"]} if labelled is not None else {})}
     return parts
 
 

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from cli import evaluation_text
+from cli.encoder_text import encoder_headlines, encoder_tables
 from cli.exits import CommandError
 from cli.jobs import recipe_words
 from cli.output import plain_table
 from cli.progress import duration
 from cli.verdict_text import perplexity_words, quality_table, verdict_line, verdict_table, worst_table
 from compression.evaluation_report import EvaluationReport
-from compression.report import EvaluationResult, LayerResult, Report
+from compression.report import LayerResult, Report
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -40,11 +41,14 @@ def headlines(report: Report | EvaluationReport) -> Iterator[str]:
         return
     if report.verdict is not None:
         yield verdict_line(report.verdict)
+    elif report.verdict_note is not None:
+        yield report.verdict_note
     for result in report.results:
         yield (
             f"{result.text.source}: perplexity {perplexity_words(result.dense)} -> {perplexity_words(result.compressed)} "
             f"(x{result.ratio:.4g}), top-1 agreement {result.top1_agreement:.1%}"
         )
+    yield from encoder_headlines(report)
     sizes = report.sizes
     yield (
         f"sparsity {sizes.zero_parameters / max(sizes.targeted_parameters, 1):.2%} of {sizes.targeted_parameters:,} targeted "
@@ -63,9 +67,9 @@ def print_report(report: Report | EvaluationReport, console: "Console") -> None:
 
 
 def _sections(report: Report) -> "Iterator[tuple[str, Iterable[RenderableType]]]":
-    yield "Verdict", verdict_table(report.verdict)
+    yield "Verdict", verdict_table(report.verdict, report.verdict_note)
     yield "What was done", _task(report)
-    yield "What was lost", (_quality(report.results),) if report.results else ("not evaluated: the request names no text",)
+    yield "What was lost", _lost(report)
     if report.results:
         yield "Tokens that suffered most", (worst_table(report.results, *MODELS),)
     yield "What was won", _won(report)
@@ -93,8 +97,9 @@ def _task(report: Report) -> Iterator[str]:
     yield from (f"started over: {reason}" for reason in report.restarts)
 
 
-def _quality(results: tuple[EvaluationResult, ...]) -> "RenderableType":
-    return quality_table(results, *MODELS)
+def _lost(report: Report) -> "Iterable[RenderableType]":
+    tables = [quality_table(report.results, *MODELS)] if report.results else []
+    return [*tables, *encoder_tables(report)] or ["not evaluated: the request names no text"]
 
 
 def _won(report: Report) -> Iterator[str]:

@@ -43,11 +43,14 @@ def submit(
     evaluation: flags.EvalText = None,
     windows: flags.Windows = None,
     eval_seqlen: flags.EvalSeqlen = None,
+    labelled: flags.Labelled = None,
     max_perplexity_ratio: flags.MaxPerplexityRatio = None,
     max_kl: flags.MaxKl = None,
     max_kl_p99: flags.MaxKlP99 = None,
     min_top1_agreement: flags.MinTop1Agreement = None,
     max_perplexity: flags.MaxPerplexity = None,
+    max_output_error: flags.MaxOutputError = None,
+    max_accuracy_loss: flags.MaxAccuracyLoss = None,
     format: flags.Format = None,
     embeddings: flags.Embeddings = None,
     is_evaluation: Annotated[
@@ -73,11 +76,12 @@ def submit(
     )  # fmt: skip
     texts = flags.texts(
         calibration=calibration, nsamples=nsamples, seqlen=seqlen, seed=seed,
-        evaluation=evaluation, windows=windows, eval_seqlen=eval_seqlen,
+        evaluation=evaluation, windows=windows, eval_seqlen=eval_seqlen, labelled=labelled,
     )  # fmt: skip
     limits = flags.acceptance(
         max_perplexity_ratio=max_perplexity_ratio, max_kl=max_kl, max_kl_p99=max_kl_p99,
         min_top1_agreement=min_top1_agreement, max_perplexity=max_perplexity,
+        max_output_error=max_output_error, max_accuracy_loss=max_accuracy_loss,
     )  # fmt: skip
     parts: dict[str, Any] = {"labels": flags.labels(label), **texts} | ({"acceptance": limits} if limits else {})
     if reference is not None:

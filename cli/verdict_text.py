@@ -15,6 +15,8 @@ NAMES = {
     "kl_p99": "KL at the 99th percentile",
     "top1_agreement": "top-1 agreement",
     "perplexity": "perplexity",
+    "output_error": "relative output error",
+    "accuracy_loss": "accuracy lost",
 }
 CONTEXT_SIGNS = 48
 
@@ -31,9 +33,10 @@ def verdict_line(verdict: Verdict | None) -> str:
     return f"verdict: {verdict.outcome}" + (f" ({why})" if why else "")
 
 
-def verdict_table(verdict: Verdict | None) -> "Iterator[RenderableType]":
+def verdict_table(verdict: Verdict | None, note: str | None = None) -> "Iterator[RenderableType]":
+    """Args: note: why there is none."""
     if verdict is None:
-        yield "none: no text was evaluated, or no limit applies"
+        yield note or "none: no text was evaluated, or no limit applies"
         return
     failed = sum(not check.passed for check in verdict.checks)
     yield f"{verdict.outcome}: " + (f"{failed} of {len(verdict.checks)} checks failed" if failed else "every check passed")

@@ -13,6 +13,7 @@ from compression.errors import UnsupportedModel
 from compression.families import Architecture, read_architecture
 from compression.formats.catalog import check_model, check_plan
 from compression.formats.sizes import Forecast, forecast
+from compression.labels import check_labelled
 from compression.models.headers import TensorInfo, read_folder
 from compression.plan import plan, window_length
 from compression.protocol import Calibration, Evaluation, Output
@@ -69,6 +70,8 @@ def check_against_model(
         window_length("calibration.seqlen", calibration.seqlen, known.architecture)
     if evaluation is not None:
         window_length("evaluation.seqlen", evaluation.seqlen, known.architecture)
+        if evaluation.labelled is not None:
+            check_labelled(known.architecture, known.config)
     return forecast(output.format, planned, known.architecture, known.tensors) if known.tensors is not None else None
 
 

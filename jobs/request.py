@@ -9,7 +9,7 @@ from compression.errors import InvalidOptions
 from compression.formats.catalog import check_output
 from compression.protocol import Acceptance, Calibration, Evaluation, Output
 from compression.recipe import Recipe, ResolvedRecipe, resolve
-from compression.verdict import check_acceptance
+from compression.verdict import check_acceptance, check_unlabelled
 from jobs.sources import parse_model_source, parse_text_source
 
 LABEL_KEY_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$"
@@ -67,7 +67,7 @@ class JobRequest(BaseModel):
     @property
     def text_uses(self) -> tuple[TextUse, ...]:
         """Every text that the job reads, each once, in a fixed order."""
-        return text_uses(self.calibration.source if self.task == "compress" else None, self.evaluation.sources)
+        return text_uses(self.calibration.source if self.task == "compress" else None, self.evaluation.texts)
 
 
 def check_request(request: JobRequest) -> ResolvedRecipe | None:
@@ -96,6 +96,7 @@ def _check_evaluation(request: JobRequest) -> None:
             raise InvalidOptions(field, "an evaluation solves and writes nothing", "leave it out, or task: compress")
     if request.reference is not None:
         parse_model_source(request.reference)
+    check_unlabelled(request.evaluation)
     if not request.evaluation.sources:
         raise InvalidOptions("evaluation.sources", "an evaluation needs a text", "at least one text")
     check_acceptance(request.acceptance, has_reference=request.reference is not None)

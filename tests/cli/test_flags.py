@@ -64,6 +64,13 @@ def test_evaluation_can_be_left_out() -> None:
     assert texts(evaluation=["none"])["evaluation"] == {"sources": []}
 
 
+def test_labelled_texts_are_a_path_and_need_no_evaluation_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = str(tmp_path / "labelled.jsonl")
+    assert texts(labelled="./labelled.jsonl")["evaluation"] == {"labelled": path}
+    assert texts(labelled=path, evaluation=["none"], windows=3)["evaluation"] == {"sources": [], "labelled": path}
+
+
 def test_paths_are_made_absolute_and_names_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/ada")

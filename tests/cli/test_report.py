@@ -6,7 +6,7 @@ import pytest
 from cli.exits import Exit
 from cli.report_text import size
 from cli.verdict_text import printable, verdict_line
-from compression.report import Check, Report, Verdict
+from compression.report import AccuracyResult, Check, OutputErrorResult, Report, Verdict
 from tests.cli.conftest import Scalpel
 
 
@@ -36,6 +36,31 @@ def test_report_begins_with_the_verdict_and_its_checks(scalpel: Scalpel, compres
         assert f"{check.limit:g}" in shown
     worst = report.results[0].worst_tokens[0]
     assert f"{worst.dense_loss:.3g} -> {worst.compressed_loss:.3g}" in scalpel("report", compressed).out
+
+
+def test_report_of_an_encoder_shows_output_error_accuracy_and_why_there_is_no_verdict(
+    scalpel: Scalpel, compressed: Path, tmp_path: Path
+) -> None:
+    report = Report.model_validate_json((compressed / "report.json").read_bytes())
+    text = report.results[0].text
+    errors = OutputErrorResult(
+        text=text, relative_error=0.1234, relative_error_standard_error=0.0021, cosine=0.9871, cosine_standard_error=None
+    )
+    accuracy = AccuracyResult(
+        source="reviews.jsonl", texts=321, digest="", dense=0.91, dense_standard_error=0.016, compressed=0.88,
+        compressed_standard_error=0.018, loss=0.03, loss_standard_error=0.007, agreement=0.951, agreement_standard_error=0.012,
+    )  # fmt: skip
+    changes = {
+        "results": (),
+        "output_errors": (errors,),
+        "accuracy": accuracy,
+        "verdict": None,
+        "verdict_note": "no verdict: x",
+    }
+    (tmp_path / "report.json").write_text(report.model_copy(update=changes).model_dump_json())
+    out = scalpel("report", tmp_path).out
+    for words in ("no verdict: x", "0.1234 ± 0.0021", "0.9871", "reviews.jsonl", "321", "0.91 ± 0.016", "0.03 ± 0.007"):
+        assert words in out
 
 
 def test_text_of_a_model_is_shown_on_one_line_and_moves_no_terminal() -> None:

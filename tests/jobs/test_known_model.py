@@ -116,6 +116,13 @@ class TestLocalModel:
         (folder / "model.gguf").write_bytes(b"GGUF")
         assert known_model(str(folder / "model.gguf"), settings) is None
 
+    def test_labelled_texts_want_a_classifier(self, settings: Settings, folder: Path) -> None:
+        evaluation = Evaluation(labelled="/models/labelled.jsonl")
+        with pytest.raises(InvalidOptions, match=r"evaluation\.labelled: LlamaForCausalLM gives no labels"):
+            check(known_model(str(folder), settings), {"sparsity": 0.5}, evaluation=evaluation)
+        classifier = tiny_models.save(folder.with_name("classifier"), "bert-labels")
+        assert check(known_model(str(classifier), settings), {"sparsity": 0.5}, evaluation=evaluation) is not None
+
 
 class TestHubModel:
     def test_config_alone_is_fetched(self, settings: Settings, hub: LocalHub) -> None:

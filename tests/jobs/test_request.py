@@ -75,6 +75,18 @@ def test_each_text_is_named_once() -> None:
     assert [use.key for use in request.text_uses] == ["sotu", "hf:a/b"]
 
 
+def test_labelled_texts_are_a_file_of_the_job_and_no_evaluations() -> None:
+    fields = {"evaluation": {"sources": ["sotu"], "labelled": "/models/labelled.jsonl"}}
+    request = JobRequest.model_validate({**SHORT, **fields})
+    check_request(request)
+    assert [use.key for use in request.text_uses] == ["sotu", "/models/labelled.jsonl"]
+    with pytest.raises(InvalidOptions) as refused:
+        check_request(JobRequest.model_validate({"task": "evaluate", "model": "demo:minilm-l6", **fields}))
+    assert refused.value.field == "evaluation.labelled"
+    with pytest.raises(ValidationError, match="labelled"):
+        JobRequest.model_validate({**SHORT, "evaluation": {"labelled": "/models/labelled.csv"}})
+
+
 def test_a_benchmark_has_other_rows_for_each_role() -> None:
     request = JobRequest.model_validate({**SHORT, "calibration": {"source": "c4"}, "evaluation": {"sources": ["c4", "ptb"]}})
     check_request(request)
