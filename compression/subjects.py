@@ -11,6 +11,9 @@ from compression.errors import UnsupportedModel
 from compression.evaluable import causal_class
 from compression.evaluation import Logits
 from compression.families import known_model_types
+from compression.formats.gguf import FILE as GGUF_FILE
+from compression.formats.loading import artifact_format
+from compression.manifest import MANIFEST_FILE
 from compression.models.activations import Stream
 from compression.models.checkpoint import Checkpoint, digest, read_json
 from compression.models.gguf_source import dequantize_once
@@ -19,9 +22,12 @@ from compression.models.streamed import StreamedModel
 from compression.models.whole import WholeModel
 from compression.pipeline import enter
 from compression.preparation import describe_model
+from compression.protocol import OutputFormat
 from compression.report import ModelInfo
 
 OnBlock = Callable[[], None]
+READ_HERE: tuple[OutputFormat, ...] = ("sparse-packed", "gptq", "spqr")
+"""Formats of our own artifacts that nothing in an ordinary environment opens, so that our readers do."""
 
 
 class Subject(Protocol):
@@ -49,10 +55,14 @@ def open_subject(source: ModelSource, cache: Path) -> Subject:
     Args: cache: where a .gguf file is de-quantised to.
     Raises: UnsupportedModel.
     """
-    folder, notes = dequantize_once(source.path, cache) if source.path.suffix == ".gguf" else (source.path, ())
+    artifact = artifact_format(source.path) if (source.path / MANIFEST_FILE).is_file() else None
+    path = source.path / GGUF_FILE if artifact == "gguf" else source.path
+    folder, notes = dequantize_once(path, cache) if path.suffix == ".gguf" else (path, ())
     if not folder.is_dir():
         raise UnsupportedModel(f"{folder} is no folder and no .gguf file")
     config = read_json(folder / "config.json")
+    if artifact in READ_HERE:
+        return WholeSubject(source, folder, config, artifact)
     if config.get("quantization_config") is None and config.get("model_type") in known_model_types():
         return StreamedSubject(source, folder, notes)
     return WholeSubject(source, folder, config)
@@ -96,16 +106,21 @@ class StreamedSubject:
 
 
 class WholeSubject:
-    """Whatever else transformers opens as a causal language model. One window's logits exist at a time."""
+    """Whatever else transformers opens as a causal language model. One window's logits exist at a time.
 
-    def __init__(self, source: ModelSource, folder: Path, config: dict[str, Any]) -> None:
+    Args: artifact: format of an artifact of ours that our own readers open instead.
+    """
+
+    def __init__(
+        self, source: ModelSource, folder: Path, config: dict[str, Any], artifact: OutputFormat | None = None
+    ) -> None:
         class_name = causal_class(config)
-        self._model = WholeModel(folder)
+        self._model = WholeModel(folder, artifact)
         read = self._model.config
         self.folder, self.blocks = folder, 1
         self.positions = int(getattr(read, "max_position_embeddings", None) or 2**24)
         self.vocab_size = int(read.vocab_size)
-        self.info = _describe(source, config, class_name, self._model)
+        self.info = _describe(source, config, class_name, self._model, artifact)
 
     def run(self, ids_WL: Tensor, scratch: Path, device: torch.device, dtype: torch.dtype, on_block: OnBlock) -> None:
         self._ids_WL = ids_WL
@@ -120,9 +135,11 @@ class WholeSubject:
         return self._model
 
 
-def _describe(source: ModelSource, config: dict[str, Any], class_name: str, model: WholeModel) -> ModelInfo:
-    packing = config.get("quantization_config") or {}
-    packed = (f"packed: {packing.get('quant_method', 'unknown format')}; parameters are stored numbers",) if packing else ()
+def _describe(
+    source: ModelSource, config: dict[str, Any], class_name: str, model: WholeModel, artifact: OutputFormat | None
+) -> ModelInfo:
+    packing = artifact or (config.get("quantization_config") or {}).get("quant_method")
+    packed = (f"packed: {packing}; parameters are stored numbers",) if packing else ()
     return ModelInfo(
         source=source.name,
         revision=source.revision,
@@ -132,5 +149,5 @@ def _describe(source: ModelSource, config: dict[str, Any], class_name: str, mode
         parameters=model.stored_numbers,
         dtype=str(config.get("dtype") or config.get("torch_dtype") or "unknown"),
         digest=digest(model.folder, {info.file for info in model.tensors.values()}),
-        notes=(*source.notes, *packed, "loaded whole, through transformers"),
+        notes=(*source.notes, *packed, f"loaded whole, {'by our own reader' if artifact else 'through transformers'}"),
     )

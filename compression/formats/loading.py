@@ -35,7 +35,7 @@ def load(
 ) -> PreTrainedModel:
     """Load an artifact folder. See `compression.formats.load`."""
     folder = Path(path)
-    return load_as(_format_of(folder), folder, dtype=dtype, device=device, semi_structured=semi_structured)
+    return load_as(artifact_format(folder), folder, dtype=dtype, device=device, semi_structured=semi_structured)
 
 
 def load_as(
@@ -57,7 +57,8 @@ def load_as(
     return model
 
 
-def _format_of(folder: Path) -> OutputFormat:
+def artifact_format(folder: Path) -> OutputFormat:
+    """The format that an artifact's manifest names. Raises: UnsupportedModel: no artifact, or an unknown format."""
     try:
         name = json.loads((folder / MANIFEST_FILE).read_text("utf-8"))["format"]
     except FileNotFoundError as error:

@@ -12,9 +12,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from transformers.quantizers.auto import AutoHfQuantizer
 
 from compression.errors import UnsupportedModel
+from compression.formats.loading import load_as
 from compression.models.checkpoint import TORCH_DTYPES
 from compression.models.headers import TensorInfo, read_folder
 from compression.models.quiet import quiet_transformers
+from compression.protocol import OutputFormat
 
 ROOM = 1.5  # of the weights, for activations and one window's logits
 PACKED_EXPANSION = 8  # bytes of float32 that one byte of 4-bit codes becomes
@@ -23,17 +25,18 @@ PACKED_EXPANSION = 8  # bytes of float32 that one byte of 4-bit codes becomes
 class WholeModel:
     """A checkpoint in any format that transformers opens, first only its headers, then in memory.
 
+    Args: artifact: format of an artifact of ours that our own readers open instead.
     Attributes:
         config: transformers' own, of the text part where there are several.
     Raises: UnsupportedModel: on construction: remote code, pickled weights, no such architecture.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, artifact: OutputFormat | None = None) -> None:
+        self.folder, self._artifact = folder, artifact
         self.tensors: Mapping[str, TensorInfo] = read_folder(folder)
         self.config = _config(folder)
         packing = self.config.to_dict().get("quantization_config")
-        if packing is not None and not _knows(packing):
+        if packing is not None and artifact is None and not _knows(packing):
             raise UnsupportedModel(
                 f"transformers cannot load it: quant_method {packing.get('quant_method')!r} is unknown to it"
             )
@@ -47,7 +50,10 @@ class WholeModel:
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Raises: UnsupportedModel: a package that its format needs is not installed, or too little memory is free."""
         self._require_room()
-        self._model = _load(self.folder, dtype).eval().to(device)
+        if self._artifact:
+            self._model = load_as(self._artifact, self.folder, dtype=dtype, device=str(device))
+        else:
+            self._model = _load(self.folder, dtype).eval().to(device)
 
     @torch.inference_mode()
     def logits(self, ids_L: Tensor) -> Tensor:

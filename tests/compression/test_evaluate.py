@@ -16,7 +16,7 @@ from compression.errors import CalibrationError, Cancelled, InvalidOptions, Unsu
 from compression.evaluate import evaluate
 from compression.evaluation_report import EvaluationReport, EvaluationSample
 from compression.events import BlockFinished, Event
-from compression.protocol import Acceptance, Calibration, Evaluation
+from compression.protocol import Acceptance, Calibration, Evaluation, Output
 from compression.report import Report
 from tests import tiny_models
 
@@ -151,6 +151,34 @@ def test_model_that_cannot_be_streamed_is_loaded_whole(folder: Path, unknown: Pa
     assert report.results[0].perplexity.value == pytest.approx(perplexity_of(unknown, report.results[0].text.source), rel=1e-5)
     both = run(folder, "unknown", "dense")
     assert both.results[0].comparison is not None and both.results[0].comparison.kl > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "how"),
+    [
+        ("sparse-packed", {"pattern": "2:4", "bits": 4, "group_size": 32}, "loaded whole, by our own reader"),
+        ("gptq", {"bits": 3, "group_size": 32}, "loaded whole, by our own reader"),
+        ("compressed-tensors", {"bits": 4, "group_size": 32}, "loaded whole, through transformers"),
+        ("gguf", {"bits": 4, "group_size": 32}, "source was quantised: GGUF Q4_1"),
+    ],
+)
+def test_artifact_of_any_format_gives_the_figures_of_the_pass_that_made_it(
+    name: Any, recipe: dict[str, Any], how: str, folder: Path
+) -> None:
+    made = compress(
+        tiny_models.save(folder / f"{name}-source", "llama-wide"),
+        recipe,
+        folder / name,
+        calibration=Calibration(source=str(folder / "text.txt"), nsamples=4, seqlen=SEQLEN),
+        evaluation=protocol(folder),
+        output=Output(format=name),
+        device="cpu",
+        certificate=False,
+    )
+    report = run(folder, name)
+    for found, expected in zip(report.results, made.results, strict=True):
+        assert found.perplexity.value == pytest.approx(expected.compressed.value, rel=1e-5)
+    assert any(note.startswith(how) for note in report.model.notes)
 
 
 def test_large_windows_are_scored_alike_whole_or_streamed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
