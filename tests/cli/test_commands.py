@@ -192,8 +192,12 @@ def test_watch_of_a_cancelled_job_exits_1(job_id: str, scalpel: Scalpel) -> None
 
 def test_interrupted_watch_leaves_the_job_alone_and_says_how_to_go_on(job_id: str, scalpel: Scalpel) -> None:
     main_thread = threading.main_thread().ident
-    threading.Timer(0.5, signal.pthread_kill, args=(main_thread, signal.SIGINT)).start()
-    ran = scalpel("watch", job_id)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with it ignored
+    try:
+        threading.Timer(0.5, signal.pthread_kill, args=(main_thread, signal.SIGINT)).start()
+        ran = scalpel("watch", job_id)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ran.code == Exit.INTERRUPTED
     assert ran.err.splitlines()[-1] == f"scalpel: the job goes on; `scalpel watch {job_id}` takes it up again"
     assert json.loads(scalpel("jobs", "--json").out)[0]["state"] == "queued"
