@@ -2,13 +2,12 @@
 
     python -m benchmarks.methods --calibration windows.safetensors --text wiki.test.raw --keep reports/
 
-Each case is written in the smallest format that holds it, and its weight files are counted. Protocol: that of the first
-benchmark (`benchmarks/quality.py`), 64 x 1024 calibration tokens and the first 20 consecutive windows of 2048 tokens of the
-text as it stands. Matrix products inside blocks in bfloat16 unless `--compute-dtype float32`; solving, sums and scores in
-float32. Methods that read no calibration data get two windows of it, for their layer errors alone. With `--keep` a case
-whose report is there is not run again, so that an interrupted benchmark goes on. The authors' figures hold for
-SmolLM2-135M-Instruct de-quantised from Q4_1, the very calibration windows and WikiText-2 raw test; with other inputs say
-`--no-references`.
+Each case is written in the smallest format that holds it, and its weight files are counted. Protocol: 64 x 1024 calibration
+tokens, evaluation on the first 20 consecutive windows of 2048 tokens of the text as it stands. Matrix products inside blocks
+in bfloat16 unless `--compute-dtype float32`; solving, sums and scores in float32. Methods that read no calibration data get
+two windows of it, for their layer errors alone. With `--keep` a case whose report is there is not run again, so that an
+interrupted benchmark goes on. The authors' figures hold for SmolLM2-135M-Instruct de-quantised from Q4_1, the very
+calibration windows and WikiText-2 raw test; with other inputs say `--no-references`.
 """
 
 import argparse
@@ -17,14 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality import AUTHORS, DENSE_REFERENCE, demo_model
+from benchmarks.demo import demo_model
 from benchmarks.results import Row, print_table, write_json
 from compression.compress import compress
 from compression.models.source import ModelSource
 from compression.protocol import Calibration, Evaluation, Output, OutputFormat
 from compression.report import Report
 
+DENSE_REFERENCE = 20.97
+AUTHORS = "authors' code"
 DATA_FREE = ("magnitude", "rtn")
+HALF = {"asymmetric_calibration": 0.5}
 STORAGE_ORDER = {"act_order": False, "static_groups": False}
 
 
@@ -77,6 +79,9 @@ CASES: tuple[Case, ...] = (
     Case("spqr 4 bit", "sparse-packed", {"method": "spqr", "bits": 4}),
     Case("joint 50% + 4 bit g64", "sparse-packed", {"sparsity": 0.5, "bits": 4, "group_size": 64}),
     Case("joint 2:4 + 4 bit g64", "sparse-packed", {"pattern": "2:4", "bits": 4, "group_size": 64}),
+    Case("sparsegpt 2:4 asymmetric", "sparse-packed", {"pattern": "2:4", **HALF}),
+    Case("optq 4 bit g64 asymmetric", "gptq", {"bits": 4, "group_size": 64, "symmetric": False, **HALF}),
+    Case("optq 3 bit g64 asymmetric", "gptq", {"bits": 3, "group_size": 64, "symmetric": False, **HALF}),
 )
 QUICK = ("magnitude 50%", "optq 4 bit g64")
 
@@ -97,7 +102,7 @@ def main() -> None:
     print()
     print_table([row for row in rows if row.metric == "perplexity"])
     if args.json:
-        write_json(args.json, "methods", {**report.environment.model_dump(), "model": report.model.source}, rows)
+        write_json(args.json, "methods", {**report.environment.model_dump(), **_protocol(report)}, rows)
 
 
 def _arguments() -> argparse.Namespace:
@@ -171,9 +176,20 @@ def _rows(case: Case, report: Report, *, with_reference: bool) -> list[Row]:
         Row(case.name, "mean relative layer error", sum(errors) / len(errors), ""),
         Row(case.name, f"weights on disk ({case.format})", report.sizes.artifact_bytes / 1e6, "MB"),
         Row(case.name, "bits per targeted weight", report.sizes.bits_per_targeted_weight, ""),
+        Row(case.name, "peak host memory", report.memory.host_peak_bytes / 2**20, "MiB"),
         Row(case.name, "time", sum(report.seconds.values()), "s"),
         Row(case.name, "time solving", report.seconds["solving"], "s"),
     ]
+
+
+def _protocol(report: Report) -> dict[str, Any]:
+    text = report.calibration_text
+    assert text is not None
+    return {
+        "model": report.model.source,
+        "calibration": f"{text.source} {text.windows} x {text.seqlen} ({text.digest[:12]})",
+        "evaluation": f"{report.results[0].text.source} {report.results[0].text.windows} x {report.results[0].text.seqlen}",
+    }
 
 
 if __name__ == "__main__":

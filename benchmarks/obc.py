@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.quality import demo_model
+from benchmarks.demo import demo_model
 from benchmarks.results import Row, print_table, write_json
 from compression import environment, methods  # noqa: F401  registers the solvers
 from compression.block import matrix_weight
