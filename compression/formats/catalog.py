@@ -112,7 +112,7 @@ def check_options(name: OutputFormat, options: LayerOptions, where: str) -> None
     reason = FORMATS[name].refuses(options)
     if reason is not None:
         others = ", ".join(found.name for found in FORMATS.values() if found.refuses(options) is None)
-        raise InvalidOptions("output.format", f"{name} cannot hold {where} ({options.method}): {reason}", f"here: {others}")
+        raise InvalidOptions("output.format", f"{name} cannot hold {where} ({options.method}): {reason}", others)
 
 
 def check_plan(name: OutputFormat, plan: "Plan", architecture: Architecture) -> None:
