@@ -6,10 +6,12 @@ from typing import Annotated
 from celery import Celery
 from fastapi import Depends, Request
 
+from api.metrics import HttpMetrics
+from api.rate_limiter import RateLimiter
 from api.tailer import Tailer
-from jobs.artifacts import ArtifactStore
 from jobs.database import Sessions
 from jobs.settings import Settings
+from jobs.store.artifacts import ArtifactStore
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class Context:
     store: ArtifactStore
     celery: Celery
     tailer: Tailer
+    http_metrics: HttpMetrics
+    limiter: RateLimiter
 
 
 def _context(request: Request) -> Context:

@@ -63,6 +63,11 @@ class Tailer:
         """The jobs that have streams open."""
         return frozenset(self._watches)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the process stops, so that no stream should go on."""
+        return self._is_closed
+
     async def run(self) -> None:
         """Poll while anybody watches, until cancelled."""
         while True:
@@ -109,9 +114,11 @@ class Tailer:
                 return
 
     async def _poll(self) -> None:
-        """One look at every watched job."""
-        for job_id, watch in list(self._watches.items()):
-            watch.tell(await asyncio.to_thread(self._log.after, job_id, watch.seq, PAGE_EVENTS))
+        """One look at every watched job; most have nothing new, which one query tells of all of them."""
+        seqs = {job_id: watch.seq for job_id, watch in self._watches.items()}
+        for job_id in await asyncio.to_thread(self._log.with_news, seqs):
+            if (watch := self._watches.get(job_id)) is not None:  # else the last reader has left meanwhile
+                watch.tell(await asyncio.to_thread(self._log.after, job_id, watch.seq, PAGE_EVENTS))
 
     @contextmanager
     def _watched(self, job_id: str, newest: int) -> Iterator[Queue]:

@@ -7,18 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.states import FINAL
 from jobs.tables import Artifact, Event
-from jobs.view import JobView
 
 
 class _View(BaseModel):
     model_config = ConfigDict(frozen=True)
-
-
-class JobPage(_View):
-    """Jobs, newest first."""
-
-    jobs: tuple[JobView, ...]
-    next_cursor: str | None = Field(description="Give it as `cursor` to get the next page; null on the last one.")
 
 
 class EventView(_View):
@@ -64,23 +56,15 @@ class FormatView(_View):
     )
 
 
-class ModelView(_View):
-    """A model that this server knows by name."""
-
-    name: str = Field(description="What a request gives as `model`.")
-    title: str
-    parameters: int
-    licence: str
-    note: str
-
-
 class Health(_View):
     status: str = Field(examples=["ok"])
 
 
 class Readiness(_View):
     status: str = Field(examples=["ready"])
-    checks: dict[str, str] = Field(examples=[{"database": "ok", "broker": "ok", "artifacts": "ok"}])
+    checks: dict[str, str] = Field(examples=[{"database": "ok", "schema": "ok", "broker": "ok", "artifacts": "ok"}])
+    maintain_age_s: float | None = Field(description="Seconds since `scalpel maintain` last kept house; null: never.")
+    workers: int = Field(description="Workers that are heard of. Without any, jobs are taken and wait.")
 
 
 def event_view(event: Event) -> EventView:

@@ -3,8 +3,8 @@
 import os
 
 from compression.models.source import ModelSource
-from jobs.fetch import fetch_model
 from jobs.settings import Settings
+from jobs.sourcing.fetch import fetch_model
 
 
 def demo_model() -> ModelSource:

@@ -21,6 +21,7 @@ import torch
 from benchmarks.demo import demo_model
 from benchmarks.results import Row, print_table, write_json
 from compression.compress import compress
+from compression.models.gguf_source import dequantize_once
 from compression.models.source import ModelSource
 from compression.protocol import Calibration, Evaluation, Output, OutputFormat
 from compression.report import Report
@@ -93,7 +94,8 @@ def main() -> None:
     wanted = args.case or (QUICK if args.quick else [case.name for case in CASES])
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="scalpel-methods-") as scratch:
-        model = ModelSource(args.model, args.model.name) if args.model else demo_model()
+        given = ModelSource(args.model, args.model.name) if args.model else demo_model()
+        model = _unpacked(given, args.cache or Path(scratch) / "cache")
         for case in (case for case in CASES if case.name in wanted):
             report = _finished(case, args.keep) or _run(case, model, args, Path(scratch))
             if not rows:
@@ -105,6 +107,14 @@ def main() -> None:
     print_table([row for row in rows if row.metric == "perplexity"])
     if args.json:
         write_json(args.json, "methods", {**report.environment.model_dump(), **_protocol(report)}, rows)
+
+
+def _unpacked(model: ModelSource, cache: Path) -> ModelSource:
+    """The same, de-quantised once. No case is given a cache: the first one would pay for what all others reuse."""
+    if model.path.suffix != ".gguf":
+        return model
+    folder, notes = dequantize_once(model.path, cache)
+    return ModelSource(folder, model.name, model.revision, (*model.notes, *notes))
 
 
 def _arguments() -> argparse.Namespace:
@@ -150,7 +160,6 @@ def _run(case: Case, model: ModelSource, args: argparse.Namespace, scratch: Path
             ),
             evaluation=Evaluation(sources=(args.text,), windows=args.windows, seqlen=args.seqlen),
             output=Output(format=case.format),
-            cache=args.cache or scratch / "cache",
             compute_dtype=args.compute_dtype,
             certificate=False,  # benchmarks/ measures; scripts/check-formats.sh proves the files
         )

@@ -11,6 +11,7 @@ import argparse
 import math
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -20,7 +21,8 @@ from benchmarks.demo import demo_model
 from benchmarks.results import Row, print_table, write_json
 from compression import environment, methods  # noqa: F401  registers the solvers
 from compression.block import matrix_weight
-from compression.inputs import by_input, hessian_of, listening
+from compression.inputs import AllHeard, by_input, hessian_of, listening
+from compression.kept import Kept
 from compression.layer import LayerProblem, relative_error
 from compression.models.source import ModelSource
 from compression.models.streamed import StreamedModel
@@ -53,7 +55,7 @@ def main() -> None:
         model = ModelSource(args.model, args.model.name) if args.model else demo_model()
         calibration = Calibration(source=args.calibration, nsamples=args.nsamples, seqlen=args.calibration_seqlen)
         cache = args.cache or Path(scratch)
-        job = prepare(model, {"sparsity": 0.5}, calibration, Evaluation(sources=()), Output(), {}, cache)
+        job = prepare(model, {"sparsity": 0.5}, calibration, Evaluation(sources=()), Output(), {}, cache, Kept())
         problems = _problems(job, args.block, args.rows)
     rows: list[Row] = []
     for case in args.case or CASES:
@@ -100,7 +102,8 @@ def _problems(job: Job, index: int, most_rows: int) -> list[LayerProblem]:
     layers = [layer for layer in job.plan.block(index) if layer.options]
     with listening(block, layers, model.device) as accumulators:
         for window in windows:
-            block(window, *call.args, **call.kwargs)
+            with suppress(AllHeard):
+                block(window, *call.args, **call.kwargs)
     return [
         LayerProblem(layer.name, _some_rows(matrix_weight(block, layer).float(), most_rows), hessian)
         for label, readers in by_input(layers).items()

@@ -33,7 +33,8 @@ def print_table(rows: list[Row]) -> None:
     for row in rows:
         line = f"{row.case:{width}}  {row.metric:28} {row.value:12.4g} {row.unit:10}"
         if row.reference is not None:
-            line += f" reference {row.reference:g} ({row.source}), ratio {row.value / row.reference:.3f}"
+            line += f" reference {row.reference:g} ({row.source})"
+            line += f", ratio {row.value / row.reference:.3f}" if row.reference else ""
         print(line)
 
 

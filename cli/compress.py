@@ -8,6 +8,7 @@ import typer
 
 from cli import flags
 from cli.exits import CommandError, Exit
+from cli.groups import LimitFlags, OutputFlags, RecipeFlags, TextFlags, takes_groups
 from cli.progress import Display, display
 from cli.service import DEFAULT_DATA_DIR, DataDir
 
@@ -20,46 +21,17 @@ if TYPE_CHECKING:
 Part = TypeVar("Part", bound="BaseModel")
 
 
+@takes_groups
 def compress(
     model: flags.ModelArg,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the result; must not exist yet.")],
-    recipe: flags.RecipeFile = None,
-    method: flags.Method = None,
-    sparsity: flags.Sparsity = None,
-    pattern: flags.Pattern = None,
-    bits: flags.Bits = None,
-    group_size: flags.GroupSize = None,
-    symmetric: flags.Symmetric = None,
-    grid: flags.Grid = None,
-    offset: flags.Offset = None,
-    act_order: flags.ActOrder = None,
-    static_groups: flags.StaticGroups = None,
-    outlier_threshold: flags.OutlierThreshold = None,
-    damp: flags.Damp = None,
-    block_size: flags.BlockSize = None,
-    force: flags.Force = None,
-    true_sequential: flags.TrueSequential = None,
-    asymmetric_calibration: flags.AsymmetricCalibration = None,
-    ignore: flags.Ignore = None,
-    skip_block: flags.SkipBlock = None,
-    calibration: flags.CalibrationText = None,
-    nsamples: flags.Nsamples = None,
-    seqlen: flags.Seqlen = None,
-    seed: flags.Seed = None,
-    evaluation: flags.EvalText = None,
-    windows: flags.Windows = None,
-    eval_seqlen: flags.EvalSeqlen = None,
-    labelled: flags.Labelled = None,
-    max_perplexity_ratio: flags.MaxPerplexityRatio = None,
-    max_kl: flags.MaxKl = None,
-    max_kl_p99: flags.MaxKlP99 = None,
-    min_top1_agreement: flags.MinTop1Agreement = None,
-    max_perplexity: flags.MaxPerplexity = None,
-    max_output_error: flags.MaxOutputError = None,
-    max_accuracy_loss: flags.MaxAccuracyLoss = None,
-    format: flags.Format = None,
-    embeddings: flags.Embeddings = None,
+    recipe: RecipeFlags,
+    texts: TextFlags,
+    limits: LimitFlags,
+    written: OutputFlags,
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `cuda:N`.")] = "auto",
+    low_memory: Annotated[bool, typer.Option("--low-memory", help="Same result with less memory, slower.")] = False,
+    is_json: Annotated[bool, typer.Option("--json", help="Print the report as it is stored.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Compress a model right here, without a service. Run it again to continue after an interruption.
@@ -68,31 +40,29 @@ def compress(
     """
     from compression.protocol import Acceptance, Calibration, Evaluation, Output
 
-    wanted = flags.recipe(
-        recipe,
-        method=method, sparsity=sparsity, pattern=pattern, bits=bits, group_size=group_size, symmetric=symmetric, grid=grid,
-        offset=offset, act_order=act_order, static_groups=static_groups, outlier_threshold=outlier_threshold, damp=damp,
-        block_size=block_size, true_sequential=true_sequential, asymmetric_calibration=asymmetric_calibration,
-        ignore=ignore, skip_blocks=skip_block, force=force,
-    )  # fmt: skip
-    texts = flags.texts(
-        calibration=calibration, nsamples=nsamples, seqlen=seqlen, seed=seed,
-        evaluation=evaluation, windows=windows, eval_seqlen=eval_seqlen, labelled=labelled,
-    )  # fmt: skip
-    calibrated, evaluated = (part(Calibration, texts["calibration"]), part(Evaluation, texts["evaluation"]))
-    limits = flags.acceptance(
-        max_perplexity_ratio=max_perplexity_ratio, max_kl=max_kl, max_kl_p99=max_kl_p99,
-        min_top1_agreement=min_top1_agreement, max_perplexity=max_perplexity,
-        max_output_error=max_output_error, max_accuracy_loss=max_accuracy_loss,
-    )  # fmt: skip
-    accepted, written = part(Acceptance, limits), part(Output, flags.output(format=format, embeddings=embeddings))
+    wanted, said = recipe.asked(), texts.asked()
+    calibrated, evaluated = part(Calibration, said["calibration"]), part(Evaluation, said["evaluation"])
+    accepted, form = part(Acceptance, limits.asked()), part(Output, written.asked())
     try:
         with display() as shown:
             report = _compress(
-                flags.source(model), wanted, output, calibrated, evaluated, accepted, written, device, data_dir, shown
+                flags.source(model),
+                wanted,
+                output,
+                calibrated,
+                evaluated,
+                accepted,
+                form,
+                device,
+                low_memory,
+                data_dir,
+                shown,
             )
     except KeyboardInterrupt:
         raise CommandError("interrupted; the same command continues from the last finished block", Exit.INTERRUPTED) from None
+    if is_json:
+        typer.echo(report.model_dump_json(indent=2))
+        return
     from cli.report_text import headlines
 
     typer.echo(f"written to {output}")
@@ -110,13 +80,15 @@ def _compress(
     acceptance: "Acceptance",
     written: "Output",
     device: str,
+    low_memory: bool,
     data_dir: Path,
     shown: Display,
 ) -> "Report":
     from compression.corpora import text_uses
     from compression.recipe import parse_recipe, resolve
-    from jobs.fetch import fetch_model, fetch_texts
+    from jobs.kept import prune_kept
     from jobs.settings import Settings
+    from jobs.sourcing.fetch import fetch_model, fetch_texts
 
     if output.exists():  # a refusal is due before the download and before torch is loaded
         raise CommandError(f"{output} exists already, and nothing is overwritten; name another folder with -o", Exit.REFUSED)
@@ -136,7 +108,7 @@ def _compress(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from compression.compress import compress as run
 
-    return run(
+    report = run(
         source,
         parsed,
         output,
@@ -147,8 +119,11 @@ def _compress(
         texts=texts,
         cache=settings.cache_dir,
         device=device,
+        low_memory=low_memory,
         on_event=lambda event: shown.show(event.type, event.model_dump(mode="json")),
     )
+    prune_kept(settings)
+    return report
 
 
 def part(kind: type[Part], said: dict[str, Any]) -> Part:

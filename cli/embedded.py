@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from cli.exits import CommandError
+from cli.tied import tied
 
 SOCKET_PATH_BYTES = 107  # what fits into the kernel's address of a unix socket
 SOCKET_NAME = "valkey.sock"
@@ -71,7 +72,7 @@ class ValkeyServer:
 
         with opened_log(self._log_file) as output:
             process = subprocess.Popen(  # noqa: S603  the binary is the package's own
-                [get_binary_path(), "-"],
+                tied([get_binary_path(), "-"]),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -143,7 +144,7 @@ class WorkerProcess:
     def _start(self) -> subprocess.Popen[bytes]:
         with opened_log(self._log_file) as output:
             return subprocess.Popen(  # noqa: S603  the command is ours
-                self._command,
+                tied(self._command),
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

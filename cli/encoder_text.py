@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cli.output import plain_table
-from cli.verdict_text import windows_words, with_error
 from compression.report import AccuracyResult, Report
+from compression.words import windows_words, with_error
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -39,6 +39,7 @@ def evaluate(
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for report.json; must not exist yet.")] = None,
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `cuda:N`.")] = "auto",
+    is_json: Annotated[bool, typer.Option("--json", help="Print the report as it is stored.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Evaluate a model, dense or packed, right here.
@@ -63,6 +64,9 @@ def evaluate(
             report = _evaluate(flags.source(model), against, evaluated, accepted, tasks, output, device, data_dir, shown)
     except KeyboardInterrupt:
         raise CommandError("interrupted", Exit.INTERRUPTED) from None
+    if is_json:
+        typer.echo(report.model_dump_json(indent=2))
+        return
     from cli.evaluation_text import headlines
 
     for words in headlines(report):
@@ -85,8 +89,9 @@ def _evaluate(
     from compression.corpora import text_uses
     from compression.evaluable import causal_class
     from compression.verdict import check_acceptance
-    from jobs.fetch import fetch_model, fetch_texts
+    from jobs.kept import prune_kept
     from jobs.settings import Settings
+    from jobs.sourcing.fetch import fetch_model, fetch_texts
 
     if output is not None and output.exists():  # a refusal is due before the download and before torch is loaded
         raise CommandError(f"{output} exists already, and nothing is overwritten; name another folder with -o", Exit.REFUSED)
@@ -106,7 +111,7 @@ def _evaluate(
     from compression.evaluate import evaluate as run
     from compression.lm_eval_tasks import TaskOptions
 
-    return run(
+    report = run(
         source,
         reference=others[0] if others else None,
         evaluation=evaluation,
@@ -118,3 +123,5 @@ def _evaluate(
         device=device,
         on_event=lambda event: shown.show(event.type, event.model_dump(mode="json")),
     )
+    prune_kept(settings)
+    return report

@@ -4,18 +4,10 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from cli.output import plain_table
-from cli.verdict_text import (
-    perplexity_words,
-    printable,
-    quality_table,
-    verdict_line,
-    verdict_table,
-    windows_words,
-    with_error,
-    worst_table,
-)
+from cli.verdict_text import quality_table, verdict_table, worst_table
 from compression.evaluation_report import EvaluationReport, Tasks
 from compression.report import ModelInfo
+from compression.words import perplexity_words, printable, verdict_line, windows_words, with_error
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,7 +34,8 @@ def headlines(report: EvaluationReport) -> Iterator[str]:
 def sections(report: EvaluationReport) -> "Iterator[tuple[str, Iterable[RenderableType]]]":
     comparisons = [result.comparison for result in report.results if result.comparison is not None]
     yield "Verdict", verdict_table(report.verdict)
-    yield "What was evaluated", (_model(report.model), *(f"note: {note}" for note in report.model.notes))
+    reused = (f"reused from earlier jobs, at no cost: {', '.join(report.reused)}",) if report.reused else ()
+    yield "What was evaluated", (_model(report.model), *(f"note: {note}" for note in report.model.notes), *reused)
     if report.reference is not None:
         yield "Compared with", (_model(report.reference), *(f"note: {note}" for note in report.reference.notes))
     if comparisons:

@@ -19,7 +19,7 @@ MEANING: dict[Exit, str] = {
     Exit.FAILED: "the job failed or was cancelled, or something broke",
     Exit.REFUSED: "wrong usage, or a request that was refused",
     Exit.UNREACHABLE: "no service answers",
-    Exit.NOT_FOUND: "no such job or artifact",
+    Exit.NOT_FOUND: "no such job, artifact, key or tenant",
     Exit.INTERRUPTED: "interrupted with Ctrl-C",
 }
 

@@ -2,7 +2,8 @@
 
 from cli import flags
 from cli.exits import CommandError, Exit
-from cli.jobs import JobId, Json
+from cli.jobs import JobId
+from cli.listing import Json
 from cli.service import DEFAULT_DATA_DIR, DataDir, Url, connect
 from cli.submit import tell_submitted
 

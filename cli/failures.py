@@ -41,9 +41,19 @@ def _client_code(error: Exception) -> Exit | None:
 
 def _jobs_code(error: Exception) -> Exit | None:
     try:
-        from jobs.errors import JobsError, SettingsError, SourceError
+        from jobs.errors import (
+            JobsError,
+            KeyNotFound,
+            SecretsNotConfigured,
+            SettingsError,
+            SourceError,
+            TenantExists,
+            TenantNotFound,
+        )
     except ModuleNotFoundError:  # only the client is installed here, and the error is none of theirs
         return None
-    if isinstance(error, SourceError | SettingsError):
+    if isinstance(error, TenantNotFound | KeyNotFound):
+        return Exit.NOT_FOUND
+    if isinstance(error, SourceError | SettingsError | SecretsNotConfigured | TenantExists):
         return Exit.REFUSED
     return Exit.FAILED if isinstance(error, JobsError) else None

@@ -1,4 +1,4 @@
-"""The flags that say what to do, shared by `submit` and `compress`, and the request that they make."""
+"""The flags that say what to do, one by one, and what they ask for; cli/groups.py has those that go together."""
 
 import json
 from collections.abc import Mapping
@@ -86,15 +86,21 @@ Labelled = Annotated[
     str | None, _texts("--labelled", "Of a classifier: a .jsonl file of text and label, to measure accuracy on.")
 ]
 EvalSeqlen = Annotated[int | None, _texts("--eval-seqlen", "Tokens in an evaluation window. Default 2048.")]
-
-
+Device = Annotated[
+    str | None,
+    typer.Option(help="`cuda`: wait for a GPU; `cpu`: for a processor. Default: `auto`, what is free first."),
+]
+IsEvaluation = Annotated[
+    bool, typer.Option("--evaluate", help="Solve nothing: evaluate the model, with --reference against another.")
+]
 Label = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A word to find the job by; repeatable.")]
 Watched = Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")]
 
 
 def source(text: str) -> str:
-    """A model or text as named; a path, told by its first sign, made absolute."""
-    return str(Path(text).expanduser().resolve()) if text.startswith((".", "~", "/")) else text
+    """A model or text as named; a path, told by its first sign or a slash at its end, made absolute."""
+    is_path = text.startswith((".", "~", "/")) or text.endswith("/")
+    return str(Path(text).expanduser().resolve()) if is_path else text
 
 
 def recipe(file: Path | None, **said: Any) -> dict[str, Any]:

@@ -6,23 +6,85 @@ from typing import Annotated
 
 import typer
 
-from cli import compress, download, evaluate, export, jobs, report, serve, submit, watch
+from cli import (
+    act,
+    admin,
+    api,
+    catalog,
+    compare,
+    compress,
+    config,
+    datasets,
+    delete,
+    doctor,
+    download,
+    estimate,
+    evaluate,
+    export,
+    jobs,
+    keys,
+    maintain,
+    migrate,
+    models,
+    publish,
+    report,
+    serve,
+    show,
+    submit,
+    watch,
+    webhooks,
+    worker,
+    workers,
+)
 from cli.exits import EPILOG, Exit
 from cli.failures import exit_code, line
 
+HELP = """Compress neural networks with second-order methods: as a service, or right here.
+
+A first job, with a service that `scalpel serve` started in another terminal:
+
+    scalpel submit demo:smollm2-135m --sparsity 0.5 --pattern 2:4 --watch
+    scalpel report ID
+    scalpel download ID -o pruned/
+
+Without a service:
+
+    scalpel compress demo:smollm2-135m --bits 4 -o quantised/
+
+What would it need, and what is there to choose from?
+
+    scalpel estimate Qwen/Qwen3-0.6B --bits 4 --format gguf
+    scalpel methods
+    scalpel formats
+
+`scalpel COMMAND --help` tells of each; `scalpel doctor` checks the installation.
+"""
+
 app = typer.Typer(
     name="scalpel",
-    help="Compress neural networks with second-order methods: as a service, or right here.",
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (
-    serve.serve, submit.submit, watch.watch, export.export, jobs.jobs, report.report, download.download, jobs.cancel,
-    jobs.methods, jobs.formats, compress.compress, evaluate.evaluate,
-):  # fmt: skip
-    app.command(epilog=EPILOG)(command)
+COMMANDS = {
+    "Start here": (serve.serve, submit.submit, watch.watch, report.report, download.download, doctor.doctor),
+    "Before a job": (estimate.estimate, catalog.methods, catalog.formats),
+    "Jobs": (jobs.jobs, show.show, compare.compare, act.cancel, act.pause, act.resume, act.retry, delete.delete),
+    "With a result": (export.export, publish.publish),
+    "Without a service": (compress.compress, evaluate.evaluate),
+    "Operate a service": (workers.workers, migrate.migrate, api.api, maintain.maintain, worker.worker),
+}
+GROUPS = {
+    "What you bring": {"models": models.app, "datasets": datasets.app},
+    "Access": {"keys": keys.keys, "hub-token": keys.hub_token, "webhooks": webhooks.webhooks, "config": config.config},
+    "Operate a service": {"admin": admin.admin},
+}
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(epilog=EPILOG, rich_help_panel=panel)(command)
+for panel, groups in GROUPS.items():
+    for name, group in groups.items():
+        app.add_typer(group, name=name, rich_help_panel=panel)
 
 
 def print_version(is_wanted: bool) -> None:
@@ -33,13 +95,13 @@ def print_version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=HELP)
 def root(
     version: Annotated[
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print it and stop.")
     ] = False,
 ) -> None:
-    """Compress neural networks with second-order methods: as a service, or right here."""
+    """Its help is HELP."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

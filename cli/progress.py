@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import typer
 
+from compression.words import duration
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -131,13 +133,3 @@ def error_words(data: Mapping[str, Any]) -> str:
 def eta_words(data: Mapping[str, Any]) -> str:
     eta_s = data.get("eta_s")
     return "" if eta_s is None else f"{duration(eta_s)} left"
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"

@@ -15,6 +15,9 @@ REPORT_NAME = "report.json"
 def report(
     job_or_folder: Annotated[str, typer.Argument(metavar="ID|FOLDER", help="A job, or a folder that was downloaded.")],
     is_json: Annotated[bool, typer.Option("--json", help="Print the report as it is stored.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as a page instead; a folder's report.html is the same.")
+    ] = None,
     url: Url = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
@@ -31,7 +34,15 @@ def report(
     from cli.output import console
     from cli.report_text import print_report, read_report
 
-    print_report(read_report(data), console())
+    if html is None:
+        print_report(read_report(data), console())
+        return
+    try:
+        from compression.page import render
+    except ImportError as error:
+        raise CommandError(f"pages need jinja2: pip install 'scalpel[library]' ({error})") from error
+    html.write_text(render(read_report(data)), encoding="utf-8")
+    typer.echo(f"written to {html}", err=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -8,12 +8,22 @@ from pydantic import ValidationError
 from cli import evaluation_text
 from cli.encoder_text import encoder_headlines, encoder_tables
 from cli.exits import CommandError
-from cli.jobs import recipe_words
 from cli.output import plain_table
-from cli.progress import duration
-from cli.verdict_text import perplexity_words, quality_table, verdict_line, verdict_table, worst_table
+from cli.report_pictures import layers_table, sizes_bars
+from cli.verdict_text import quality_table, verdict_table, worst_table
 from compression.evaluation_report import EvaluationReport
-from compression.report import LayerResult, Report
+from compression.report import Estimated, LayerResult, Report
+from compression.words import (
+    duration,
+    printable,
+    quality_words,
+    reason_words,
+    recipe_words,
+    sizes_words,
+    sparsity,
+    verdict_line,
+)
+from compression.words import size as size  # `cli.estimate_text` looks for it here
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -43,22 +53,13 @@ def headlines(report: Report | EvaluationReport) -> Iterator[str]:
         yield verdict_line(report.verdict)
     elif report.verdict_note is not None:
         yield report.verdict_note
-    for result in report.results:
-        yield (
-            f"{result.text.source}: perplexity {perplexity_words(result.dense)} -> {perplexity_words(result.compressed)} "
-            f"(x{result.ratio:.4g}), top-1 agreement {result.top1_agreement:.1%}"
-        )
+    yield from map(quality_words, report.results)
     yield from encoder_headlines(report)
-    sizes = report.sizes
-    yield (
-        f"sparsity {sizes.zero_parameters / max(sizes.targeted_parameters, 1):.2%} of {sizes.targeted_parameters:,} targeted "
-        f"weights, {sizes.bits_per_targeted_weight:.4g} bits each; "
-        f"weights on disk {size(sizes.source_bytes)} -> {size(sizes.artifact_bytes)}"
-    )
+    yield sizes_words(report.sizes)
 
 
 def print_report(report: Report | EvaluationReport, console: "Console") -> None:
-    found = evaluation_text.sections(report) if isinstance(report, EvaluationReport) else _sections(report)
+    found = evaluation_text.sections(report) if isinstance(report, EvaluationReport) else _sections(report, console)
     for title, body in found:
         console.print(title, style="bold")
         for part in body:
@@ -66,13 +67,14 @@ def print_report(report: Report | EvaluationReport, console: "Console") -> None:
         console.print()
 
 
-def _sections(report: Report) -> "Iterator[tuple[str, Iterable[RenderableType]]]":
+def _sections(report: Report, console: "Console") -> "Iterator[tuple[str, Iterable[RenderableType]]]":
     yield "Verdict", verdict_table(report.verdict, report.verdict_note)
     yield "What was done", _task(report)
     yield "What was lost", _lost(report)
     if report.results:
         yield "Tokens that suffered most", (worst_table(report.results, *MODELS),)
-    yield "What was won", _won(report)
+    yield "What was won", (*_won(report), *sizes_bars(report, console))
+    yield "Layers", (layers_table(report, console),)
     yield f"Worst layers (of {len(report.layers)})", (_worst(report.layers),)
     yield "Coverage", _coverage(report)
     yield "Verification", (f"{report.verification.verdict}: {report.verification.detail} ({report.verification.loader})",)
@@ -104,10 +106,8 @@ def _lost(report: Report) -> "Iterable[RenderableType]":
 
 def _won(report: Report) -> Iterator[str]:
     sizes = report.sizes
-    share = sizes.zero_parameters / max(sizes.targeted_parameters, 1)
-    yield f"{share:.3%} of {sizes.targeted_parameters:,} targeted weights are zero"
+    yield f"{sparsity(sizes):.3%} of {sizes.targeted_parameters:,} targeted weights are zero"
     yield f"{sizes.bits_per_targeted_weight:.4g} bits per targeted weight"
-    yield f"weights on disk: {size(sizes.source_bytes)} -> {size(sizes.artifact_bytes)}"
     yield sizes.note
 
 
@@ -132,35 +132,40 @@ def _coverage(report: Report) -> Iterator[str]:
         rows = [row for row in report.coverage if row.status == status]
         if rows or status == "solved":
             yield f"{len(rows)} {status}"
-        for reason in dict.fromkeys(row.reason for row in rows if row.reason):
-            names = [row.name for row in rows if row.reason == reason]
-            yield f"  {reason}: {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        yield from (f"  {reason}: {names}" for reason, names in reason_words(rows).items())
 
 
 def _cost(report: Report) -> Iterator[str]:
     memory, environment = report.memory, report.environment
     yield ", ".join(f"{name} {duration(seconds)}" for name, seconds in report.seconds.items())
+    if report.reused:
+        yield f"reused from earlier jobs, at no cost: {', '.join(report.reused)}"
     device = "" if memory.device_peak_bytes is None else f", device {size(memory.device_peak_bytes)}"
-    yield f"peak memory: host {size(memory.host_peak_bytes)}{device}"
+    mode = "" if memory.mode == "standard" else f" ({memory.mode})"
+    yield f"peak memory{mode}: host {size(memory.host_peak_bytes)}{device}"
+    if report.estimated is not None:
+        yield _expectation(report.estimated)
     yield (
         f"{environment.device_name} ({environment.device}), {environment.threads} threads, {environment.instruction_set}, "
         f"{environment.compute_dtype}"
     )
 
 
+def _expectation(estimated: Estimated) -> str:
+    """What had been expected, beside what it came to."""
+    parts = [f"host {size(estimated.host_peak_bytes)}"]
+    if estimated.device_peak_bytes is not None:
+        parts.append(f"device {size(estimated.device_peak_bytes)}")
+    if estimated.artifact_bytes is not None:
+        parts.append(f"artifact {size(estimated.artifact_bytes)}")
+    parts.append("time unknown" if estimated.seconds is None else f"time {duration(estimated.seconds)}")
+    return f"expected before: {', '.join(parts)}"
+
+
 def _sample(report: Report) -> Iterator[str]:
     if report.sample is None:
         yield report.sample_note or "none"
         return
-    yield f"prompt:     {report.sample.prompt}"
-    yield f"dense:      {report.sample.dense}"
-    yield f"compressed: {report.sample.compressed}"
-
-
-def size(size_bytes: float) -> str:
-    """`269 MB`; powers of ten, as disks are sold."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size_bytes < 1000:
-            return f"{size_bytes:.3g} {unit}"
-        size_bytes /= 1000
-    return f"{size_bytes:.4g} TB"
+    yield f"prompt:     {printable(report.sample.prompt)}"
+    yield f"dense:      {printable(report.sample.dense)}"
+    yield f"compressed: {printable(report.sample.compressed)}"

@@ -11,7 +11,7 @@ from cli.service import DEFAULT_DATA_DIR, DataDir
 
 def serve(
     host: Annotated[
-        str, typer.Option(envvar="SCALPEL_HOST", help="Address to listen on; this machine's own only.")
+        str, typer.Option(envvar="SCALPEL_HOST", help="Address to listen on; 0.0.0.0 lets other machines in, with a key.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="SCALPEL_PORT", min=0, max=65535, help="0 picks a free one.")] = 8321,
     data_dir: DataDir = DEFAULT_DATA_DIR,

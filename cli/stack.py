@@ -1,9 +1,7 @@
 """Everything that `scalpel serve` runs, in the order in which it starts; it stops in the opposite one."""
 
 import fcntl
-import ipaddress
 import json
-import logging
 import os
 import signal
 import socket
@@ -23,16 +21,22 @@ from api.app import create_app
 from cli.embedded import ValkeyServer, WorkerProcess
 from cli.exits import CommandError, Exit
 from cli.service import address_file
+from cli.worker import CELERY_ARGUMENTS
+from jobs import database
+from jobs.access.browser_sessions import make_link
+from jobs.access.keys import local_key
+from jobs.access.secrets import with_local_keys
 from jobs.database import migrate
-from jobs.maintain import run as maintain
+from jobs.housekeeping.maintain import run as maintain
 from jobs.settings import Settings
+from jobs.watching.logs import configure_logging
 
 OPEN_REQUESTS_TIMEOUT_S = 5
 PACKAGES = Path(__file__).parents[1]
 # `celery -A worker.app worker`, but the current folder, where a user may have a `worker.py` of his own, is not on the path.
 WORKER_COMMAND = (
     sys.executable, "-P", "-c", "import sys; from worker.app import app; app.worker_main(sys.argv[1:])",
-    "worker", "--pool", "threads", "--concurrency", "1", "--without-gossip", "--without-mingle", "--loglevel", "info",
+    *CELERY_ARGUMENTS, "--loglevel", "info",
 )  # fmt: skip
 
 
@@ -55,11 +59,11 @@ class Stack:
             raise CommandError(f"SCALPEL_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}", Exit.REFUSED) from error
         self._environment = dict(environment)
         self._has_worker = has_worker
-        refuse_beyond_loopback(self._settings.host)
+        refuse_open_door(self._settings)
 
     def run(self) -> None:
         """Serve until a signal comes. Returns once everything is stopped."""
-        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        configure_logging(self._settings, default_level="warning")
         _listen_to_signals()
         try:
             with ExitStack() as stack:
@@ -77,16 +81,19 @@ class Stack:
 
     def _serve(self, stack: ExitStack) -> None:
         data_dir = self._settings.data_dir
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # jobs, files and keys are their user's alone
         stack.enter_context(sole_server(data_dir))
         listener = stack.enter_context(bound(self._settings.host, self._settings.port))
         migrate(self._settings)
-        settings = self._with_broker(stack)
+        make_local_key(self._settings)
+        settings = with_local_keys(self._with_broker(stack), make=True)
         stack.enter_context(maintenance(settings))
         if self._has_worker:
             environment = worker_environment(self._environment, settings)
             log_file = data_dir / "logs" / "worker.log"
-            stack.enter_context(WorkerProcess(WORKER_COMMAND, environment, log_file, stop_timeout_s=settings.grace_s + 10))
+            worker = Settings.from_mapping(environment)
+            stop_timeout_s = worker.drain_s + worker.grace_s + worker.flush_s + 10
+            stack.enter_context(WorkerProcess(WORKER_COMMAND, environment, log_file, stop_timeout_s))
         Server(settings, listener).run(sockets=[listener])
 
     def _with_broker(self, stack: ExitStack) -> Settings:
@@ -101,6 +108,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self._app = create_app(settings)
+        self._settings = settings
         self._address_file = address_file(settings.data_dir)
         self._url = url_of(listener)
         super().__init__(
@@ -119,6 +127,8 @@ class Server(uvicorn.Server):
         if self.started:
             _write_atomically(self._address_file, json.dumps({"url": self._url, "pid": os.getpid()}))
             typer.echo(f"Scalpel is ready at {self._url} (Ctrl-C stops it)")
+            if self._settings.authentication == "on" and sys.stdout.isatty():  # no link in a log
+                typer.echo(f"Sign in by {self._url}/sign-in/once#{sign_in_token(self._settings)} (once, within 15 minutes)")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._address_file.unlink(missing_ok=True)
@@ -127,23 +137,46 @@ class Server(uvicorn.Server):
 
 
 def worker_environment(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """What the worker needs to know, and where it finds our packages."""
+    """What the worker needs to know, and where it finds our packages. Ctrl-C waits for no block, unless it was told to."""
     path = os.pathsep.join(filter(None, [str(PACKAGES), environment.get("PYTHONPATH", "")]))
-    return {**environment, "PYTHONPATH": path, "SCALPEL_BROKER_URL": settings.broker_url or ""}
+    drain_s = environment.get("SCALPEL_DRAIN_S", "") or "0"
+    return {
+        **environment,
+        "PYTHONPATH": path,
+        "SCALPEL_BROKER_URL": settings.broker_url or "",
+        "SCALPEL_DRAIN_S": drain_s,
+        "SCALPEL_SECRET_KEYS": ",".join(key.get_secret_value() for key in settings.secret_keys),
+    }
 
 
-def refuse_beyond_loopback(host: str) -> None:
-    """Raises: CommandError: other machines could reach the service."""
-    try:
-        is_local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_local = False
-    if not is_local:
+def refuse_open_door(settings: Settings) -> None:
+    """Raises: CommandError: other machines could reach the service without a key."""
+    if settings.authentication == "off" and not settings.is_local:
         raise CommandError(
-            f"will not listen on {host}: there are no access keys yet, so only this machine may reach the service; "
-            "use 127.0.0.1, and an SSH tunnel from elsewhere",
+            f"will not listen on {settings.host} with authentication off, for other machines could reach the service; "
+            "leave SCALPEL_AUTHENTICATION at on, or use 127.0.0.1",
             Exit.REFUSED,
         )
+
+
+def make_local_key(settings: Settings) -> None:
+    """Have a key for this machine's own user in the data folder."""
+    made = database.engine(settings)
+    try:
+        with database.sessions(made).begin() as session:
+            local_key(session, settings.local_key_file)
+    finally:
+        made.dispose()
+
+
+def sign_in_token(settings: Settings) -> str:
+    """What signs one browser in as this machine's own user."""
+    made = database.engine(settings)
+    try:
+        with database.sessions(made).begin() as session:
+            return make_link(session, local_key(session, settings.local_key_file))
+    finally:
+        made.dispose()
 
 
 @contextmanager

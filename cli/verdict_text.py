@@ -1,36 +1,16 @@
-"""Figures, limits and verdicts for people."""
+"""Tables of figures, limits and verdicts."""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from cli.output import plain_table
-from compression.report import Check, EvaluationResult, Perplexity, TextSet, Verdict
+from compression.report import EvaluationResult, Verdict
+from compression.words import FIGURES, limit_words, perplexity_words, printable, windows_words, with_error
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-NAMES = {
-    "perplexity_ratio": "perplexity ratio",
-    "kl": "KL, nats/token",
-    "kl_p99": "KL at the 99th percentile",
-    "top1_agreement": "top-1 agreement",
-    "perplexity": "perplexity",
-    "output_error": "relative output error",
-    "accuracy_loss": "accuracy lost",
-}
 CONTEXT_SIGNS = 48
-
-
-def verdict_line(verdict: Verdict | None) -> str:
-    """`verdict: regressed (sotu: KL, nats/token 1.36 > 0.1)`."""
-    if verdict is None:
-        return "verdict: none, as nothing was held against a limit"
-    failed = [check for check in verdict.checks if not check.passed]
-    why = "; ".join(
-        f"{check.text}: {NAMES[check.figure]} {check.value:.4g} {'<' if check.is_minimum else '>'} {check.limit:g}"
-        for check in failed
-    )
-    return f"verdict: {verdict.outcome}" + (f" ({why})" if why else "")
 
 
 def verdict_table(verdict: Verdict | None, note: str | None = None) -> "Iterator[RenderableType]":
@@ -42,7 +22,13 @@ def verdict_table(verdict: Verdict | None, note: str | None = None) -> "Iterator
     yield f"{verdict.outcome}: " + (f"{failed} of {len(verdict.checks)} checks failed" if failed else "every check passed")
     table = plain_table("text", "figure", "value", "limit", "")
     for check in verdict.checks:
-        table.add_row(check.text, NAMES[check.figure], *_against(check), "passed" if check.passed else "FAILED")
+        table.add_row(
+            check.text,
+            FIGURES[check.figure],
+            with_error(check.value, check.standard_error),
+            limit_words(check),
+            "passed" if check.passed else "FAILED",
+        )
     yield table
 
 
@@ -78,27 +64,3 @@ def worst_table(results: Iterable[EvaluationResult], dense: str, compressed: str
                 f"{token.dense_loss:.3g} -> {token.compressed_loss:.3g}",
             )
     return table
-
-
-def windows_words(text: TextSet) -> str:
-    """`20 of 141 x 2048`."""
-    there = text.windows_in_text
-    part = f" of {there}" if there is not None and there != text.windows else ""
-    return f"{text.windows}{part} x {text.seqlen}"
-
-
-def perplexity_words(perplexity: Perplexity) -> str:
-    return with_error(perplexity.value, perplexity.standard_error)
-
-
-def with_error(value: float, standard_error: float | None) -> str:
-    return f"{value:.4g}" + ("" if standard_error is None else f" ± {standard_error:.2g}")
-
-
-def printable(text: str) -> str:
-    """A text of a model on one line: it may hold anything, and a terminal must not obey it."""
-    return "".join(sign if sign.isprintable() else " " for sign in text)
-
-
-def _against(check: Check) -> tuple[str, str]:
-    return with_error(check.value, check.standard_error), f"{'>=' if check.is_minimum else '<='} {check.limit:g}"

@@ -14,8 +14,10 @@ from compression.errors import InvalidOptions
 from compression.formats.certificate import certify, unverified
 from compression.formats.export import Export
 from compression.formats.files import FILES
-from compression.manifest import REPORT_FILE, FileHashes, file_hash, write_manifest
+from compression.manifest import CARD_FILE, PAGE_FILE, REPORT_FILE, TELLING_FILES, FileHashes, file_hash, write_manifest
+from compression.model_card import model_card
 from compression.models.checkpoint import Checkpoint
+from compression.page import render
 from compression.plan import Plan
 from compression.probe import Probe
 from compression.protocol import Output
@@ -47,7 +49,12 @@ def write_artifact(
 
 
 def verify_artifact(
-    export: Export, probe: Probe, tokenizer: PreTrainedTokenizerBase, scratch: Path | None, device: torch.device
+    export: Export,
+    probe: Probe,
+    tokenizer: PreTrainedTokenizerBase,
+    scratch: Path | None,
+    device: torch.device,
+    memory_limit_bytes: int | None = None,
 ) -> tuple[Verification, Sample | None, str | None]:
     """Check the written files; the verdict, the sample, and why there is none. Args: scratch: None: without certificate."""
     verify_layers(export)
@@ -55,7 +62,13 @@ def verify_artifact(
         verification = unverified("none", "the files were read back; loading them was not asked for").verification
         return verification, None, "no sample: the artifact was not loaded"
     certificate = certify(
-        export.folder, export.output.format, probe, scratch, str(device), parameters=export.checkpoint.parameters
+        export.folder,
+        export.output.format,
+        probe,
+        scratch,
+        str(device),
+        parameters=export.checkpoint.parameters,
+        memory_limit_bytes=memory_limit_bytes,
     )
     if probe.is_encoder:
         name = export.checkpoint.architecture.class_name
@@ -67,7 +80,12 @@ def verify_artifact(
 
 
 def publish_artifact(report: Report, files: FileHashes, partial: Path, out: Path) -> None:
-    """Write report and manifest, then give the folder its name."""
+    """Write the report, what is drawn from it, and the manifest of all; then give the folder its name.
+
+    Args: files: the payload, which `report.files` lists.
+    """
     (partial / REPORT_FILE).write_text(report.model_dump_json(indent=2) + "\n", "utf-8")
-    write_manifest(partial, report, files | {REPORT_FILE: file_hash(partial / REPORT_FILE)})
+    (partial / PAGE_FILE).write_text(render(report), "utf-8")
+    (partial / CARD_FILE).write_text(model_card(report), "utf-8")
+    write_manifest(partial, report, files | {name: file_hash(partial / name) for name in TELLING_FILES})
     partial.rename(out)

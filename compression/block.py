@@ -1,7 +1,7 @@
 """One block of the pass: check what it holds, solve its matrices, put the answers in."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -14,7 +14,7 @@ from compression.hessian import Hessian
 from compression.layer import LayerProblem, LayerSolution, relative_error
 from compression.matrix_view import matrix_view
 from compression.plan import PlannedLayer
-from compression.registry import solve
+from compression.registry import solve, solve_together
 from compression.report import LayerResult
 from compression.spqr_weights import SpqrWeights
 from compression.weights import DenseWeights, GridWeights, Weights
@@ -68,28 +68,59 @@ def stages(layers: Sequence[PlannedLayer], is_sequential: bool) -> Iterator[list
             yield group
 
 
-def solve_layer(
-    block: nn.Module, layer: PlannedLayer, hessian: Hessian, storage_dtype: torch.dtype, drift_share: float = 0.0
-) -> tuple[LayerSolution, LayerResult]:
-    """Solve one matrix, and account for it as the output file will hold it.
+def alike(readers: Sequence[PlannedLayer], storage_dtype: Callable[[PlannedLayer], torch.dtype]) -> list[list[PlannedLayer]]:
+    """Readers of one input in groups that `solve_layers` takes at once: the same options and the same storage dtype."""
+    groups: dict[Hashable, list[PlannedLayer]] = {}
+    for layer in readers:
+        groups.setdefault((layer.options, storage_dtype(layer)), []).append(layer)
+    return list(groups.values())
+
+
+def solve_layers(
+    block: nn.Module, layers: Sequence[PlannedLayer], hessian: Hessian, storage_dtype: torch.dtype, drift_share: float = 0.0
+) -> list[tuple[LayerSolution, LayerResult]]:
+    """Solve matrices that read one input with the same options, and account for each as the output file will hold it.
 
     Args: drift_share: of asymmetric calibration; second-order methods alone have the damping that it needs.
-    Raises: NumericalError: when the solution is not finite in the storage dtype.
+    Raises: NumericalError: when a solution is not finite in the storage dtype.
     """
-    W_RC = matrix_weight(block, layer).float()
-    damp = getattr(layer.options, "damp", None)
-    wanted_RC = W_RC if damp is None else target(W_RC, hessian, drift_share, damp)
-    return solve_matrix(W_RC, layer, hessian, storage_dtype, wanted_RC)
+    begin = time.perf_counter()
+    options = layers[0].options
+    assert options is not None
+    matrices = [matrix_weight(block, layer).float() for layer in layers]
+    damp = getattr(options, "damp", None)
+    wanted = matrices if damp is None else [target(W_RC, hessian, drift_share, damp) for W_RC in matrices]
+    problems = [
+        LayerProblem(layer.name, W_RC, hessian, scale_dtype(storage_dtype)) for layer, W_RC in zip(layers, wanted, strict=True)
+    ]
+    solutions = solve_together(problems, options)
+    spent_s, rows = time.perf_counter() - begin, sum(len(W_RC) for W_RC in matrices)
+    return [
+        _account(layer, W_RC, solution, hessian, storage_dtype, spent_s * len(W_RC) / rows)
+        for layer, W_RC, solution in zip(layers, matrices, solutions, strict=True)
+    ]
 
 
 def solve_matrix(
     W_RC: Tensor, layer: PlannedLayer, hessian: Hessian, storage_dtype: torch.dtype, wanted_RC: Tensor | None = None
 ) -> tuple[LayerSolution, LayerResult]:
-    """The same for given weights, in float32. Args: wanted_RC: weights to come close to, where those are not W itself."""
+    """The same for one given matrix, in float32. Args: wanted_RC: weights to come close to, where those are not W itself."""
     assert layer.options is not None
     begin = time.perf_counter()
     goal_RC = W_RC if wanted_RC is None else wanted_RC
     solution = solve(LayerProblem(layer.name, goal_RC, hessian, scale_dtype(storage_dtype)), layer.options)
+    return _account(layer, W_RC, solution, hessian, storage_dtype, time.perf_counter() - begin)
+
+
+def _account(
+    layer: PlannedLayer,
+    W_RC: Tensor,
+    solution: LayerSolution,
+    hessian: Hessian,
+    storage_dtype: torch.dtype,
+    solving_s: float,
+) -> tuple[LayerSolution, LayerResult]:
+    begin = time.perf_counter()
     stored_RC = solution.weights.to_dense().to(storage_dtype)
     if not torch.isfinite(stored_RC).all():
         raise NumericalError(layer.name, f"{solution.method} gave weights that {storage_dtype} cannot hold")
@@ -109,7 +140,7 @@ def solve_matrix(
         damp=solution.damp,
         tokens=hessian.tokens,
         fallbacks=solution.fallbacks,
-        seconds=time.perf_counter() - begin,
+        seconds=solving_s + time.perf_counter() - begin,
     )
     return solution, result
 

@@ -39,7 +39,6 @@ class Windows:
     def describe(self) -> TextSet:
         """Counts and digest for the report."""
         windows, seqlen = self.ids_WL.shape
-        digest = hashlib.sha256(self.ids_WL.to(torch.int32).numpy().astype("<i4").tobytes()).hexdigest()
         return TextSet(
             source=self.source,
             protocol=self.protocol,
@@ -47,8 +46,13 @@ class Windows:
             windows_in_text=self.in_text,
             seqlen=seqlen,
             tokens=windows * seqlen,
-            digest=digest,
+            digest=digest_of(self.ids_WL),
         )
+
+
+def digest_of(ids_WL: Tensor) -> str:
+    """SHA-256 of token ids as little-endian int32."""
+    return hashlib.sha256(ids_WL.to(torch.int32).numpy().astype("<i4").tobytes()).hexdigest()
 
 
 class TextReader:
@@ -119,6 +123,22 @@ class TextReader:
             raise CalibrationError(f"{source}: {len(ids_N)} tokens do not fill one evaluation window of {seqlen} tokens")
         ids_WL = self._frame.around(ids_N[: count * seqlen].view(count, seqlen))
         return Windows(ids_WL, source, _protocol(path, source), there)
+
+    def depends_on(self, source: str, role: Role) -> dict[str, str] | None:
+        """What the windows of a text depend on beside the tokenizer and how many are asked for.
+
+        Returns: by name; None of ready windows, which are read as fast as any file.
+        Raises: CalibrationError: it cannot be read.
+        """
+        path = self._path(source, role)
+        if source == PACKAGED:
+            digest = hashlib.sha256(_packaged(role).encode()).hexdigest()
+        elif path.suffix == ".safetensors":
+            return None
+        else:
+            with refusals(source), path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"text": digest, "protocol": _protocol(path, source), "suffix": path.suffix, "frame": str(self._frame)}
 
     def _tokens(self, path: Path, source: str, role: Role) -> Tensor:
         key = (source, role)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -12,7 +11,11 @@ from compression.calibration import Windows
 from compression.evaluation import compare_window, loss_of_window
 from compression.evaluation_report import TextEvaluation
 from compression.events import ActivityStarted, BlockFinished, OnEvent
+from compression.kept import Kept
+from compression.kept_states import KeptStates
 from compression.memory import MemoryMeter
+from compression.models.activations import Spill
+from compression.products import factors_in
 from compression.report import EvaluationResult
 from compression.statistics import perplexity, summarise, worst_tokens
 from compression.subjects import Subject
@@ -50,14 +53,21 @@ class Progress:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is run where. Args: tokenizer: of the model, to show tokens with; scratch: for streams that exceed memory."""
+    """What is run where.
+
+    Args:
+        tokenizer: of the model, to show tokens with.
+        spill: for streams that exceed memory.
+        kept: where hidden states are looked for and kept.
+    """
 
     model: Subject
     reference: Subject | None
     tokenizer: PreTrainedTokenizerBase
-    scratch: Path
+    spill: Spill
     device: torch.device
     dtype: torch.dtype
+    kept: Kept
 
     def results(self, windows: Sequence[Windows], meter: MemoryMeter, on_event: OnEvent) -> tuple[TextEvaluation, ...]:
         """Every text's figures. Raises: NumericalError. UnsupportedModel: a model does not fit, or its weights are damaged."""
@@ -68,11 +78,14 @@ class Comparison:
         progress = Progress(sum(subject.blocks for subject in subjects), meter, on_event)
         for subject in subjects:
             progress.start(progress.done + 1)
-            subject.run(ids_WL, self.scratch, self.device, self.dtype, progress.finish_block)
+            what = f"evaluation of {'the model' if subject is self.model else 'the reference'}"
+            states = KeptStates(self.kept, what, subject.info.digest, ids_WL, self.device, self.dtype)
+            subject.run(ids_WL, self.spill, states, progress.finish_block)
         first, found = 0, []
         for text in windows:
             progress.start(0)
-            found.append(self._text(text, first))
+            with factors_in(self.dtype):  # of the heads
+                found.append(self._text(text, first))
             first += len(text.ids_WL)
         return tuple(found)
 

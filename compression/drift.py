@@ -26,20 +26,20 @@ class Turn:
 class PairedAccumulator(Accumulator):
     """Sums X^T X as its parent does, and (X_dense - X)^T X beside it."""
 
-    def __init__(self, columns: int, device: torch.device, turn: Turn) -> None:
-        super().__init__(columns, device)
+    def __init__(self, columns: int, device: torch.device, turn: Turn, reads: torch.dtype = torch.float32) -> None:
+        super().__init__(columns, device, reads)
         self._turn = turn
         self._dense_NC: Tensor | None = None
         self._drift_CC = torch.zeros(columns, columns, dtype=torch.float32, device=device)
 
     def add(self, X_NC: Tensor) -> None:
         """In the dense model's turn, remember its inputs; in the other, add both sums for the same window."""
-        X_NC = X_NC.reshape(-1, X_NC.shape[-1]).float()
+        X_NC = self.read(X_NC)
         if self._turn.is_dense:
             self._dense_NC = X_NC
             return
         assert self._dense_NC is not None, "the dense stream goes first"
-        self._drift_CC.addmm_((self._dense_NC - X_NC).T, X_NC)
+        self._drift_CC.addmm_((self._dense_NC.float() - X_NC.float()).T, X_NC.float())
         self._dense_NC = None
         super().add(X_NC)
 

@@ -29,6 +29,10 @@ class CalibrationError(CompressionError):
     """The calibration or evaluation text cannot give the windows that were asked for."""
 
 
+class InvalidTemplate(CompressionError):
+    """A chat template that cannot be rendered: no template, refusing the messages, or beyond what it may do and take."""
+
+
 class NumericalError(CompressionError):
     """The mathematics broke down and nothing sensible can be computed (non-finite inputs, no usable Hessian).
 
@@ -41,6 +45,34 @@ class NumericalError(CompressionError):
         self.layer = layer
         self.reason = reason
         super().__init__(f"{layer}: {reason}")
+
+
+class OutOfMemory(CompressionError):
+    """An allocation failed. `low_memory=True` may help; finished blocks are kept.
+
+    Args:
+        place: the host or the device.
+        reason: what was seen.
+    """
+
+    def __init__(self, place: str, reason: str) -> None:
+        self.place = place
+        self.reason = reason
+        super().__init__(f"{place} is out of memory: {reason}")
+
+
+class DiskFull(CompressionError):
+    """Nothing more can be written; finished blocks are kept, and no artifact has appeared.
+
+    Args:
+        path: what was being written, as far as is known.
+        reason: what was seen.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path} cannot be written: {reason}; free some space and run it again")
 
 
 class VerificationError(CompressionError):

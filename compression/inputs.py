@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compression.budgets import MAX_HESSIANS_BYTES
 from compression.drift import PairedAccumulator, Turn
 from compression.families.base import Matrix, Slot
 from compression.hessian import MAX_DAMP, Accumulator, Hessian
@@ -20,9 +21,29 @@ from compression.matrix_view import input_rows
 from compression.plan import PlannedLayer
 
 MIN_EXPERT_TOKENS = 32
-MAX_HESSIANS_BYTES = 8 * 2**30
 
 Hook = Callable[[nn.Module, tuple[Any, ...]], None]
+
+
+class AllHeard(Exception):
+    """Every input that a block's forward was run for has been heard: no error, but the rest of that forward is for nothing."""
+
+
+class _Roll:
+    """Of one forward: how many inputs have been heard."""
+
+    def __init__(self) -> None:
+        self.expected = 0
+        self._heard = 0
+
+    def begin(self, block: nn.Module, args: tuple[Any, ...]) -> None:
+        self._heard = 0
+
+    def call(self) -> None:
+        """Raises: AllHeard: with the last one, so that the block's last product, a quarter of its work, is spared."""
+        self._heard += 1
+        if self._heard == self.expected:
+            raise AllHeard
 
 
 def hessian_of(accumulator: Accumulator, name: str, matrix: Matrix) -> Hessian:
@@ -56,16 +77,18 @@ def by_input(layers: Iterable[PlannedLayer]) -> dict[str, list[PlannedLayer]]:
     return readers
 
 
-def portions(layers: Iterable[PlannedLayer]) -> Iterator[list[PlannedLayer]]:
-    """Layers whose Hessians fit into `MAX_HESSIANS_BYTES` together, each portion calibrated by a forward of its own.
+def portions(layers: Iterable[PlannedLayer], max_bytes: int | None = None) -> Iterator[list[PlannedLayer]]:
+    """Layers whose Hessians fit into `max_bytes` together, each portion calibrated by a forward of its own.
 
-    Readers of one input stay together. Only blocks of very many experts make more than one portion.
+    Readers of one input stay together. With the default, `MAX_HESSIANS_BYTES`, only blocks of very many experts make more than
+    one portion.
     """
+    limit_bytes = MAX_HESSIANS_BYTES if max_bytes is None else max_bytes
     portion: list[PlannedLayer] = []
     portion_bytes = 0
     for readers in by_input(layers).values():
         size_bytes = 4 * readers[0].matrix.shape[1] ** 2
-        if portion and portion_bytes + size_bytes > MAX_HESSIANS_BYTES:
+        if portion and portion_bytes + size_bytes > limit_bytes:
             yield portion
             portion, portion_bytes = [], 0
         portion = portion + readers
@@ -76,26 +99,37 @@ def portions(layers: Iterable[PlannedLayer]) -> Iterator[list[PlannedLayer]]:
 
 @contextmanager
 def listening(
-    block: nn.Module, layers: Iterable[PlannedLayer], device: torch.device, turn: Turn | None = None
+    block: nn.Module,
+    layers: Iterable[PlannedLayer],
+    device: torch.device,
+    turn: Turn | None = None,
+    reads: torch.dtype = torch.float32,
 ) -> Iterator[dict[str, Accumulator]]:
     """While inside, every forward of the block adds to one accumulator for each distinct input of these layers.
 
-    Args: turn: of asymmetric calibration; not for mixtures of experts, whose tokens differ between the streams.
+    The forward ends there: the hook of the last input raises `AllHeard`.
+
+    Args:
+        turn: of asymmetric calibration; not for mixtures of experts, whose tokens differ between the streams.
+        reads: the dtype that the block's matrix products are made in.
     """
     inputs = {label: readers[0].matrix for label, readers in by_input(layers).items()}
     accumulators = {
-        label: PairedAccumulator(matrix.shape[1], device, turn) if turn else Accumulator(matrix.shape[1], device)
+        label: PairedAccumulator(matrix.shape[1], device, turn, reads) if turn else Accumulator(matrix.shape[1], device, reads)
         for label, matrix in inputs.items()
     }
     hooks: list[tuple[str, Hook]] = []
+    roll = _Roll()
     routed: dict[str, list[tuple[Slot, Accumulator]]] = {}
     for label, matrix in inputs.items():
         if matrix.slot:
             routed.setdefault(matrix.slot.module, []).append((matrix.slot, accumulators[label]))
         else:
-            hooks.append((matrix.name, _adds_all(accumulators[label])))
-    hooks += [(name, _adds_routed(experts)) for name, experts in routed.items()]
+            hooks.append((matrix.name, _adds_all(accumulators[label], roll)))
+    hooks += [(name, _adds_routed(experts, roll)) for name, experts in routed.items()]
+    roll.expected = len(hooks)
     handles = [block.get_submodule(name).register_forward_pre_hook(hook) for name, hook in hooks]
+    handles.append(block.register_forward_pre_hook(roll.begin))
     try:
         yield accumulators
     finally:
@@ -103,20 +137,22 @@ def listening(
             handle.remove()
 
 
-def _adds_all(accumulator: Accumulator) -> Hook:
+def _adds_all(accumulator: Accumulator, roll: _Roll) -> Hook:
     def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
         (X_NC,) = input_rows(module, args[0])
         accumulator.add(X_NC)
+        roll.call()
 
     return hook
 
 
-def _adds_routed(experts: list[tuple[Slot, Accumulator]]) -> Hook:
+def _adds_routed(experts: list[tuple[Slot, Accumulator]], roll: _Roll) -> Hook:
     def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
         hidden_NC, chosen_NK = args[0].flatten(0, -2), args[1].flatten(0, -2)
         for slot, accumulator in experts:
             X_NC = hidden_NC[(chosen_NK == slot.index).any(-1)]
             accumulator.add(_between(module, X_NC, slot.index) if slot.is_second else X_NC)
+        roll.call()
 
     return hook
 

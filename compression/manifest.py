@@ -5,10 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from compression.report import Report
+from compression.report import ArtifactFile, Report
 
 MANIFEST_FILE = "scalpel.json"
 REPORT_FILE = "report.json"
+PAGE_FILE = "report.html"
+CARD_FILE = "README.md"
+TELLING_FILES = (REPORT_FILE, PAGE_FILE, CARD_FILE)  # of the payload, and no part of it
 MANIFEST_VERSION = 1
 
 
@@ -27,14 +30,19 @@ def file_hash(path: Path) -> dict[str, Any]:
     return {"sha256": sha256, "size_bytes": path.stat().st_size}
 
 
+def artifact_files(files: FileHashes) -> tuple[ArtifactFile, ...]:
+    """The files as the report lists them."""
+    return tuple(ArtifactFile(name=name, **entry) for name, entry in files.items())
+
+
 def payload_digest(files: FileHashes) -> str:
     """One digest over weights, config and tokenizer: equal digests mean bit-identical models."""
-    lines = (f"{name}:{entry['sha256']}\n" for name, entry in sorted(files.items()) if name != REPORT_FILE)
+    lines = (f"{name}:{entry['sha256']}\n" for name, entry in sorted(files.items()) if name not in TELLING_FILES)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def write_manifest(folder: Path, report: Report, files: FileHashes) -> None:
-    """Write scalpel.json. Args: files: of the folder, the report among them."""
+    """Write scalpel.json. Args: files: of the folder, the report and what is drawn from it among them."""
     manifest = {
         "manifest_version": MANIFEST_VERSION,
         "format": report.output.format,

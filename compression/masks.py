@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,16 +23,30 @@ def keep_largest(score: Tensor, pruned: int) -> Tensor:
     Args: score: saliency, higher means keep; any shape; not modified.
     Returns: bool mask of the same shape, True where the weight stays.
     """
-    keep = torch.ones(score.numel(), dtype=torch.bool, device=score.device)
-    if pruned <= 0:
-        return keep.view(score.shape)
+    return drop_smallest(score, pruned) == 0
+
+
+def drop_smallest(score: Tensor, pruned: int) -> Tensor:
+    """The same choice as numbers of the score's dtype, 1 where the weight goes. Without waiting for a device."""
     flat = score.reshape(-1)
-    threshold = flat.kthvalue(pruned).values  # selection, not a sort: linear time
-    below, tied = flat < threshold, flat == threshold
-    missing = pruned - int(below.sum())
-    keep[below] = False
-    keep[tied.nonzero().squeeze(1)[:missing]] = False
-    return keep.view(score.shape)
+    if pruned <= 0:
+        return torch.zeros_like(flat).view(score.shape)
+    threshold = _order_statistic(flat, pruned)
+    drop = torch.lt(flat, threshold, out=torch.empty_like(flat))
+    tied = torch.eq(flat, threshold, out=torch.empty_like(flat))
+    missing = pruned - drop.sum(dtype=torch.float64)
+    if flat.device.type == "cpu":
+        tied.view(-1)[np.flatnonzero(tied.numpy())[int(missing) :]] = 0
+    else:
+        tied *= tied.cumsum(0, dtype=torch.float64) <= missing
+    return drop.add_(tied).view(score.shape)
+
+
+def _order_statistic(flat: Tensor, rank: int) -> Tensor:
+    """The `rank`-th smallest entry, counted from one, by selection and not by sorting."""
+    if flat.device.type == "cpu":  # numpy takes a quarter of torch's time
+        return torch.as_tensor(np.partition(flat.numpy(), rank - 1)[rank - 1], dtype=flat.dtype)
+    return flat.kthvalue(rank).values
 
 
 def keep_largest_per_row(score_RC: Tensor, sparsity: float) -> Tensor:
@@ -56,3 +71,18 @@ def keep_n_of_m(score_RC: Tensor, n: int, m: int) -> Tensor:
     groups = score_RC.unflatten(1, (-1, m))
     kept = groups.argsort(dim=-1, descending=True, stable=True)[..., :n]  # an exact count; a threshold fails on ties
     return torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, kept, True).flatten(1)
+
+
+def drop_all_but_n(score_MR: Tensor, n: int) -> Tensor:
+    """The choice of `keep_n_of_m` for one group of m columns, transposed, as numbers: 1 where the weight goes.
+
+    A weight goes when n others come before it: those that score more, and of equal ones those with a lower column.
+
+    Args: score_MR: (M, R), any floating dtype; not modified.
+    """
+    m = len(score_MR)
+    lower_MMR = score_MR.new_empty(m, m, score_MR.shape[1])
+    torch.gt(score_MR[:, None], score_MR[None], out=lower_MMR)  # does a later column i score more than an earlier one j?
+    lower_MMR.mul_(score_MR.new_ones(m, m).tril_(-1)[:, :, None])
+    before_MR = lower_MMR.sum(0).sub_(lower_MMR.sum(1))  # those after it that score more, less those before it that do not
+    return before_MR.ge_(n - torch.arange(m, device=score_MR.device, dtype=score_MR.dtype)[:, None])

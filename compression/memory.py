@@ -1,16 +1,16 @@
-"""Peak memory of this process: what it allocated, apart from the files it has mapped."""
+"""Peak memory of this process: what it allocated, apart from the files it has mapped; and what the host has left."""
 
 import threading
 from pathlib import Path
 from types import TracebackType
 
-import psutil
 import torch
 
-from compression.report import Memory
+from compression.memory_series import MemorySeries
+from compression.report import Memory, MemoryMode
 
 SAMPLE_INTERVAL_S = 0.05
-_STATUS = Path("/proc/self/status")
+_STATUS, _MEMORY = Path("/proc/self/status"), Path("/proc/meminfo")
 
 
 class MemoryMeter:
@@ -19,6 +19,7 @@ class MemoryMeter:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._peak_bytes, self._peak_mapped_bytes = 0, 0
+        self._series = MemorySeries(SAMPLE_INTERVAL_S)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="memory-meter", daemon=True)
 
@@ -40,17 +41,22 @@ class MemoryMeter:
         """Device memory allocated at this moment; None on CPU."""
         return torch.cuda.memory_allocated(self._device) if self._device.type == "cuda" else None
 
-    def peak(self) -> Memory:
-        """Peaks so far."""
+    def peak(self, mode: MemoryMode = "standard") -> Memory:
+        """Peaks so far, of a pass in this mode."""
         self._sample()
         device = torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else None
         return Memory(
-            host_peak_bytes=self._peak_bytes, host_peak_mapped_bytes=self._peak_mapped_bytes or None, device_peak_bytes=device
+            host_peak_bytes=self._peak_bytes,
+            host_peak_mapped_bytes=self._peak_mapped_bytes or None,
+            device_peak_bytes=device,
+            mode=mode,
+            over_time=self._series.points,
         )
 
     def _watch(self) -> None:
         while not self._stop.wait(SAMPLE_INTERVAL_S):
             self._sample()
+            self._series.add(self.now_bytes(), self.device_bytes())
 
     def _sample(self) -> None:
         anonymous, mapped = _resident()
@@ -58,9 +64,26 @@ class MemoryMeter:
         self._peak_mapped_bytes = max(self._peak_mapped_bytes, mapped or 0)
 
 
+def available_bytes(limit_bytes: int | None = None) -> int:
+    """Host memory that can be taken without swapping. Args: limit_bytes: of anonymous memory that this process is held to."""
+    available = _available_bytes()
+    return available if limit_bytes is None else min(available, limit_bytes - _resident()[0])
+
+
+def _available_bytes() -> int:
+    if not _MEMORY.exists():
+        import psutil  # elsewhere than on Linux alone: a bare machine has no psutil
+
+        return int(psutil.virtual_memory().available)
+    fields = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines())
+    return int(fields["MemAvailable"].split()[0]) * 1024
+
+
 def _resident() -> tuple[int, int | None]:
     """(anonymous, file-backed) resident bytes; where the system does not tell them apart, (all, None)."""
     if not _STATUS.exists():
+        import psutil
+
         return psutil.Process().memory_info().rss, None
     fields = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines() if line.startswith("Rss"))
     kibibytes = {name: int(value.split()[0]) for name, value in fields.items()}

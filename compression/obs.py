@@ -1,25 +1,33 @@
 """The one blocked column sweep that SparseGPT, OPTQ, their joint form and SpQR share.
 
 Columns are decided left to right for all rows at once; the error of each is pushed onto the columns after it through the
-rows of U, H^-1 = U^T U. Inside a block of columns at once, behind the block by one matrix product (the lazy update).
-The methods differ only in what they decide for a column: keep or zero (`Pruner`), round (`ColumnRounder`), or both.
+rows of U, H^-1 = U^T U. Errors travel at three distances: one by one inside a leaf of a few columns, by a product of a leaf's
+errors inside a strip, by one of a strip's errors inside a block, and by one of a block's behind it (the lazy update). So
+nearly all the arithmetic is in matrix products, and what is not stays in the cache.
 
-Shapes: R = out_features, C = in_features, B = columns of a block, G = groups in a row. Weights are worked on transposed
+The methods differ only in what they decide for a column: keep or zero (`pruners.py`), round (`rounder.py`), or both.
+
+Shapes: R = out_features, C = in_features, B = columns of a block, S = columns of a leaf. Weights are worked on transposed
 (C, R), so that a column of the matrix is one contiguous row.
 Sources: SparseGPT, arXiv:2301.00774, algorithm 1; OPTQ, arXiv:2210.17323, algorithm 1.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from math import lcm
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from compression import grids
-from compression.masks import keep_largest, keep_n_of_m, zeros_before
-from compression.options import Bits, Offset
+from compression.pruners import Pruner
+from compression.rounder import ColumnRounder
+
+logger = logging.getLogger(__name__)
+
+STRIP, LEAF = 64, 16  # columns: the fastest of those tried on an AVX2 processor with 512 KB of cache a core, 576 to 4096 rows
 
 
 @dataclass(frozen=True)
@@ -30,171 +38,147 @@ class Sweep:
     squared_error: float
 
 
-class Pruner(Protocol):
-    """Decides which weights of a column stay."""
+class Columns(Protocol):
+    """Decides the columns of one block after the other, in place."""
 
-    align: int  # blocks must start and end on multiples of this
+    def decide(self, V_BC: Tensor, first: int, last: int) -> Tensor:
+        """Decide columns first..last-1.
 
-    def enter_block(self, W_CR: Tensor, first: int, last: int) -> None:
-        """Columns first..last-1 are about to be decided; W_CR holds all earlier updates for them."""
-
-    def keep(self, W_CR: Tensor, column: int) -> Tensor:
-        """Bool (R,), True where the weight stays."""
-
-
-class UnstructuredPruner:
-    """Drops the cheapest weights of a whole block of columns by their OBS saliency w^2 / U_jj^2, in exact number."""
-
-    align = 1
-
-    def __init__(self, U_CC: Tensor, sparsity: float) -> None:
-        self._d_C = U_CC.diagonal()
-        self._sparsity = sparsity
-        self._first = 0
-        self._keep_BR = torch.empty(0)
-
-    def enter_block(self, W_CR: Tensor, first: int, last: int) -> None:
-        rows = W_CR.shape[1]
-        pruned = zeros_before(self._sparsity, rows, last) - zeros_before(self._sparsity, rows, first)
-        score_BR = (W_CR[first:last] / self._d_C[first:last, None]).square_()
-        self._first, self._keep_BR = first, keep_largest(score_BR, pruned)
-
-    def keep(self, W_CR: Tensor, column: int) -> Tensor:
-        return self._keep_BR[column - self._first]
+        Args: V_BC: rows of U divided by their diagonal entry, from column `first` on.
+        Returns: errors w - q (B, R), overwritten by the next call.
+        """
 
 
-class NmPruner:
-    """Keeps the n dearest of every m consecutive columns in each row, chosen when the sweep reaches the group."""
-
-    def __init__(self, U_CC: Tensor, n: int, m: int) -> None:
-        self.align = m
-        self._n, self._m = n, m
-        self._d_C = U_CC.diagonal()
-        self._keep_RM = torch.empty(0)
-
-    def enter_block(self, W_CR: Tensor, first: int, last: int) -> None:
-        """Nothing to prepare: the choice is made group by group."""
-
-    def keep(self, W_CR: Tensor, column: int) -> Tensor:
-        place = column % self._m
-        if place == 0:
-            score_MR = (W_CR[column : column + self._m] / self._d_C[column : column + self._m, None]).square_()
-            self._keep_RM = keep_n_of_m(score_MR.T, self._n, self._m)
-        return self._keep_RM[:, place]
+Decider = Callable[[Tensor, Pruner | None, ColumnRounder | None, int], Columns]  # weights (C, R), rules, widest block
 
 
-class ColumnRounder(Protocol):
-    """Decides what a column is rounded to."""
-
-    align: int  # as a pruner's
-
-    def round(self, w_R: Tensor, W_CR: Tensor, column: int) -> Tensor:
-        """New values (R,) of a column; `w_R` is the column after pruning, W_CR holds all earlier updates for its group."""
-
-
-class Rounder:
-    """Rounds columns to grids, keeps the codes, and fits grids on the way unless they were fitted beforehand.
-
-    Args:
-        group_C: the group of each column in the order of the sweep.
-        fitted: (scale_RG, zero_RG) of static groups; None fits each group when the sweep reaches it, on current weights.
-    """
-
-    def __init__(
-        self,
-        rows: int,
-        group_C: Tensor,
-        bits: Bits,
-        *,
-        symmetric: bool,
-        search: bool,
-        scale_dtype: torch.dtype,
-        fitted: tuple[Tensor, Tensor] | None,
-        offset: Offset = "zero_point",
-    ) -> None:
-        groups = int(group_C.max()) + 1
-        self._groups = group_C.tolist()
-        self._bits, self._offset = bits, offset
-        self._symmetric, self._search, self._scale_dtype = symmetric, search, scale_dtype
-        self._is_static = fitted is not None
-        self.scale_RG, self.zero_RG = fitted or (
-            torch.empty(rows, groups, device=group_C.device),
-            torch.empty(rows, groups, device=group_C.device),
-        )
-        self.codes_CR = torch.empty(len(self._groups), rows, dtype=torch.uint8, device=group_C.device)
-        self.align = 1 if self._is_static or groups == 1 else self._groups.count(0)
-
-    def round(self, w_R: Tensor, W_CR: Tensor, column: int) -> Tensor:
-        group = self._groups[column]
-        if not self._is_static and (column == 0 or self._groups[column - 1] != group):
-            self._fit(W_CR[column : column + self._groups.count(group)], group)
-        scale_R, zero_R = self.scale_RG[:, group], self.zero_RG[:, group]
-        code_R = grids.quantize(w_R, scale_R, zero_R, self._bits, self._offset)
-        self.codes_CR[column] = code_R
-        return grids.dequantize(code_R, scale_R, zero_R, self._offset)
-
-    def _fit(self, W_SR: Tensor, group: int) -> None:
-        scale_RG, zero_RG = grids.fit(
-            W_SR.T[:, None],
-            self._bits,
-            symmetric=self._symmetric,
-            search=self._search,
-            scale_dtype=self._scale_dtype,
-            offset=self._offset,
-        )
-        self.scale_RG[:, group], self.zero_RG[:, group] = scale_RG[:, 0], zero_RG[:, 0]
-
-
-def sweep(W_RC: Tensor, U_CC: Tensor, *, pruner: Pruner | None, rounder: ColumnRounder | None, block_size: int) -> Sweep:
+def sweep(
+    W_RC: Tensor,
+    U_CC: Tensor,
+    *,
+    pruner: Pruner | None,
+    rounder: ColumnRounder | None,
+    block_size: int,
+    decider: Decider | None = None,
+) -> Sweep:
     """Decide every column and let the columns after it make up for the error.
 
-    Args: W_RC: float32 weights in the order of U; not modified.
+    Args:
+        W_RC: float32 weights in the order of U; not modified.
+        pruner, rounder: at least one; a column is pruned first and what stays is rounded.
+        decider: makes what decides the columns; None takes the fastest that can where the weights are.
     """
     W_CR = W_RC.T.contiguous()
     if W_CR.data_ptr() == W_RC.data_ptr():
         W_CR = W_CR.clone()
-    aligns = [rule.align for rule in (pruner, rounder) if rule is not None]
-    squared_error = 0.0
-    for first, last in blocks(W_CR.shape[0], block_size, aligns):
-        if pruner:
-            pruner.enter_block(W_CR, first, last)
-        E_BR = _sweep_block(W_CR, U_CC, first, last, pruner, rounder)
-        W_CR[last:].addmm_(U_CC[first:last, last:].T, E_BR, alpha=-1)
-        squared_error += float(E_BR.square().sum(dtype=torch.float64))
-    return Sweep(W_CR.T.contiguous(), squared_error)
+    rules = [rule for rule in (pruner, rounder) if rule is not None]
+    aligns = [rule.align for rule in rules]
+    decider = decider or pick_decider(W_CR, pruner, rounder)
+    columns = decider(W_CR, pruner, rounder, min(max(block_size, *aligns), len(W_CR)))
+    squared_error = torch.zeros((), dtype=torch.float64, device=W_RC.device)
+    for first, last in blocks(0, len(W_CR), block_size, aligns):
+        d_B = U_CC.diagonal()[first:last]
+        V_BC = U_CC[first:last, first:] / d_B[:, None]  # what one unit of error in a column does to the columns after it
+        for rule in rules:
+            rule.enter_block(W_CR, first, last)
+        E_BR = columns.decide(V_BC, first, last)
+        for rule in rules:
+            rule.leave_block()
+        W_CR[last:].addmm_(V_BC[:, last - first :].T, E_BR, alpha=-1)
+        squared_error += (E_BR.square().sum(1, dtype=torch.float64) / d_B.square()).sum()
+    return Sweep(W_CR.T.contiguous(), float(squared_error))
 
 
-def _sweep_block(
-    W_CR: Tensor, U_CC: Tensor, first: int, last: int, pruner: Pruner | None, rounder: ColumnRounder | None
-) -> Tensor:
-    """Columns first..last-1 in place; returns their errors E (B, R)."""
-    E_BR = torch.empty_like(W_CR[first:last])
-    diagonal = U_CC.diagonal()[first:last].tolist()
-    for column in range(first, last):
-        w_R = W_CR[column]
-        q_R = w_R
-        if pruner:
-            q_R = torch.where(pruner.keep(W_CR, column), w_R, 0)
-        if rounder:
-            q_R = rounder.round(q_R, W_CR, column)
-        error_R = E_BR[column - first]
-        torch.sub(w_R, q_R, out=error_R).div_(diagonal[column - first])
-        W_CR[column + 1 : last].addr_(U_CC[column, column + 1 : last], error_R, alpha=-1)
-        w_R.copy_(q_R)
-    return E_BR
+def pick_decider(W_CR: Tensor, pruner: Pruner | None, rounder: ColumnRounder | None) -> Decider:
+    """The fused kernel for rules that it knows on a CUDA device where it runs, else torch operations."""
+    if not W_CR.is_cuda or W_CR.dtype != torch.float32 or not has_kernel(W_CR.device):
+        return PlainColumns
+    from compression import fused_columns
+
+    return fused_columns.FusedColumns if fused_columns.can_decide(pruner, rounder) else PlainColumns
 
 
-def blocks(columns: int, block_size: int, aligns: list[int]) -> Iterator[tuple[int, int]]:
-    """Cut columns into blocks of at most `block_size` that respect n:m groups and quantisation groups.
+@cache
+def has_kernel(device: torch.device) -> bool:
+    """Whether triton is here and can compile for this device, found out by a launch, as it also needs a C compiler."""
+    try:
+        from compression import fused_columns
+
+        fused_columns.try_out(device)
+    except Exception as error:  # triton raises errors of many kinds, and all of them mean the same here
+        logger.warning("columns are swept by torch operations, many times slower, as the fused kernel fails: %r", error)
+        return False
+    return True
+
+
+class PlainColumns:
+    """Columns decided by torch operations, on any device. Args: widest: columns of the widest block."""
+
+    def __init__(self, W_CR: Tensor, pruner: Pruner | None, rounder: ColumnRounder | None, widest: int) -> None:
+        self._aligns = [rule.align for rule in (pruner, rounder) if rule is not None]
+        self._W_CR, self._pruner, self._rounder = W_CR, pruner, rounder
+        self._E_BR = W_CR.new_empty(widest, W_CR.shape[1])
+        self._errors = self._E_BR.unbind()  # making a view takes as long as a small operation
+        self._Q_BR = torch.empty_like(self._E_BR) if rounder else self._E_BR
+        self._values = self._Q_BR.unbind()
+        self._V_BC, self._first = W_CR, 0
+
+    def decide(self, V_BC: Tensor, first: int, last: int) -> Tensor:
+        self._V_BC, self._first = V_BC, first
+        self._strips(first, last, (STRIP, LEAF))
+        return self._E_BR[: last - first]
+
+    def _strips(self, first: int, last: int, widths: tuple[int, ...]) -> None:
+        if not widths:
+            self._leaf(first, last)
+            return
+        for begin, end in blocks(first, last, widths[0], self._aligns):
+            self._strips(begin, end, widths[1:])
+            if end < last:
+                rows = slice(begin - self._first, end - self._first)
+                V_SN = self._V_BC[rows, end - self._first : last - self._first]
+                self._W_CR[end:last].addmm_(V_SN.T, self._E_BR[rows], alpha=-1)
+
+    def _leaf(self, first: int, last: int) -> None:
+        """Decide columns one by one; a bare loop, as each of its operations takes but a few microseconds."""
+        start, end = first - self._first, last - self._first
+        W_SR = self._W_CR[first:last]
+        each = zip(W_SR.unbind(), self._V_BC[start:end, start:end, None].unbind(), strict=True)
+        for place, (w_R, v_S1) in enumerate(each):
+            e_R, q_R = self._errors[start + place], self._values[start + place]
+            self._decide(w_R, first + place, e_R, q_R)
+            W_SR[place + 1 :].addcmul_(v_S1[place + 1 :], e_R, value=-1)
+        if self._rounder:
+            W_SR.copy_(self._Q_BR[start:end])
+        else:
+            W_SR.sub_(self._E_BR[start:end])  # exact: an error is the weight itself or zero
+
+    def _decide(self, w_R: Tensor, column: int, e_R: Tensor, q_R: Tensor) -> None:
+        """Write the error of one column and, where columns are rounded, its value."""
+        drop_R = self._pruner.drop(self._W_CR, column) if self._pruner else None
+        if self._rounder is None:
+            assert drop_R is not None
+            torch.mul(w_R, drop_R, out=e_R)
+            return
+        kept_R = w_R if drop_R is None else torch.addcmul(w_R, w_R, drop_R, value=-1, out=e_R)
+        self._rounder.round(kept_R, self._W_CR, column, q_R)
+        torch.sub(w_R, q_R, out=e_R)
+
+
+def blocks(first: int, last: int, size: int, aligns: list[int]) -> Iterator[tuple[int, int]]:
+    """Cut columns first..last-1 into blocks of at most `size` that respect n:m groups and quantisation groups.
 
     A group that fits in a block is never cut, and a group larger than a block starts at the start of one: so whoever
     looks at a group when the sweep reaches it sees weights that carry all earlier updates.
+
+    Args:
+        first: where a group starts, or inside of one that is larger than a block.
+        aligns: groups begin at multiples of these.
     """
-    small = lcm(*(align for align in aligns if align <= block_size))
-    step = block_size - block_size % small if small <= block_size else small
-    large = [align for align in aligns if align > block_size]
-    first = 0
-    while first < columns:
-        last = min(first + step, columns, *((first // align + 1) * align for align in large))
-        yield first, last
-        first = last
+    small = lcm(*(align for align in aligns if align <= size))
+    step = size - size % small if small <= size else small
+    large = [align for align in aligns if align > size]
+    while first < last:
+        end = min(first + step, last, *((first // align + 1) * align for align in large))
+        yield first, end
+        first = end

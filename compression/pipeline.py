@@ -10,25 +10,26 @@ weights as a freshly solved one.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from compression import methods  # noqa: F401  registers the solvers
-from compression.block import check_block, install, solve_layer, stages
+from compression.block import alike, check_block, install, solve_layers, stages
 from compression.drift import Turn
 from compression.events import Activity, ActivityStarted, BlockFinished, LayerFinished, Note, OnEvent
 from compression.finished_blocks import FinishedBlocks
 from compression.hessian import Accumulator
 from compression.inputs import by_input, hessian_of, listening, portions
+from compression.lanes import Lane, computing_in, enter
 from compression.layer import LayerSolution
 from compression.memory import MemoryMeter
-from compression.models.activations import Stream
+from compression.models.activations import Spill, Stream
 from compression.models.storage import place
-from compression.models.streamed import BlockCall, StreamedModel
+from compression.models.streamed import StreamedModel
 from compression.plan import Plan, PlannedLayer
 from compression.probe import Probe
+from compression.products import factors_in
 from compression.report import LayerResult
 from compression.scoring import Scores, score
 from compression.stopwatch import Stopwatch
@@ -37,60 +38,26 @@ from compression.weights import Weights
 
 @dataclass
 class PassResult:
-    """Results of all layers in the order of the model, and the scores of all evaluation windows."""
+    """Results of all layers in the order of the model, and the scores of all evaluation windows.
+
+    Args: dense: the evaluation windows after the dense model's last block, for another pass over the same ones.
+    """
 
     layers: list[LayerResult] = field(default_factory=list)
     scores: Scores = field(default_factory=Scores)
     probe: Probe | None = None
     resumed_blocks: int = 0
-
-
-@dataclass
-class Lane:
-    """One stream of windows and what the model passes to each block with them."""
-
-    stream: Stream
-    calls: list[BlockCall]
-
-    def advance(
-        self, model: StreamedModel, block: nn.Module, index: int, compute_dtype: torch.dtype, *, keep: bool = True
-    ) -> None:
-        """Run all windows through a block; `keep=False` only lets hooks listen."""
-        for window in range(len(self.stream)):
-            self.step(model, block, index, window, compute_dtype, keep=keep)
-
-    def step(
-        self, model: StreamedModel, block: nn.Module, index: int, window: int, compute_dtype: torch.dtype, *, keep: bool
-    ) -> None:
-        """Run one window through a block."""
-        call = self.calls[index]
-        with torch.autocast(model.device.type, compute_dtype, enabled=compute_dtype != torch.float32):
-            output = block(self.stream[window].to(model.device), *call.args, **call.kwargs)
-        if keep:
-            self.stream[window] = output[0] if isinstance(output, tuple) else output
+    dense: Stream | None = None
 
 
 @dataclass(frozen=True)
 class _Lanes:
     calibration: Lane
     dense_calibration: Lane  # through the dense model; without windows unless calibration is asymmetric
-    dense: Lane  # evaluation windows through the dense model
+    dense: Lane  # evaluation windows through the dense model; none where their states are there already
     compressed: Lane  # the same through the compressed one
     probe: Lane  # short windows through the compressed model, in float32
     labelled: list[tuple[Lane, Lane]]  # labelled texts of one length each, through the dense and the compressed model
-
-
-def enter(model: StreamedModel, ids_WL: Tensor, spill_folder: Path) -> Lane:
-    """Embed all windows: the stream as it stands before block 0."""
-    windows, seqlen = ids_WL.shape
-    if windows == 0:
-        return Lane(Stream(0, seqlen, 1, model.compute_dtype, spill_folder), [])
-    hidden, calls = model.enter(ids_WL[:1])
-    stream = Stream(windows, seqlen, hidden.shape[-1], model.compute_dtype, spill_folder)
-    stream[0] = hidden
-    for window in range(1, windows):
-        stream[window] = model.enter(ids_WL[window : window + 1])[0]
-    return Lane(stream, calls)
 
 
 class LayerwisePass:
@@ -103,6 +70,10 @@ class LayerwisePass:
         labelled: token ids (texts, length) of labelled texts, by their length; for classifiers.
         compute_dtype: of the matrix products inside blocks; with bfloat16 norms, sums and everything that is solved or scored
             stay in float32.
+        low_memory: all streams in mapped files, and the Hessian of one input at a time, each by a forward of its own. The
+            same operations on the same numbers: bit-identical on CPU.
+        dense: the evaluation windows after the dense model's last block, where an earlier pass has made them: this one then
+            runs them through compressed blocks alone.
     """
 
     def __init__(
@@ -116,6 +87,8 @@ class LayerwisePass:
         *,
         labelled: Sequence[Tensor] = (),
         compute_dtype: torch.dtype = torch.float32,
+        low_memory: bool = False,
+        dense: Stream | None = None,
         meter: MemoryMeter,
         watch: Stopwatch,
         on_event: OnEvent,
@@ -124,8 +97,10 @@ class LayerwisePass:
         self._meter, self._watch, self._on_event = meter, watch, on_event
         self._blocks = model.checkpoint.architecture.blocks
         self._calibration_WL, self._evaluation_WL, self._probe_WL = calibration_WL, evaluation_WL, probe_WL
-        self._labelled = labelled
+        self._labelled, self._dense = labelled, dense
         self._compute_dtype = compute_dtype
+        self._spill = Spill.always(finished.folder) if low_memory else Spill(finished.folder)
+        self._max_hessians_bytes = 0 if low_memory else None  # the usual limit
         self._solving_s: list[float] = []
 
     @torch.inference_mode()
@@ -134,7 +109,8 @@ class LayerwisePass:
         result = PassResult()
         self._begin("loading", 0)
         with self._watch.time("loading"):
-            dense, labelled = self._lane(self._evaluation_WL), [self._lane(ids_WL) for ids_WL in self._labelled]
+            dense = self._lane(self._evaluation_WL if self._dense is None else self._evaluation_WL[:0])
+            labelled = [self._lane(ids_WL) for ids_WL in self._labelled]
             dense_calibration = self._lane(self._calibration_WL if self._is_asymmetric else self._calibration_WL[:0])
             with self.model.as_written():
                 lanes = _Lanes(
@@ -150,22 +126,20 @@ class LayerwisePass:
         self._begin("evaluating", 0)
         with self._watch.time("evaluating"):
             streams = [(dense.stream, compressed.stream) for dense, compressed in lanes.labelled]
-            result.scores = score(self.model, self._evaluation_WL, lanes.dense.stream, lanes.compressed.stream, streams)
+            result.dense = lanes.dense.stream if self._dense is None else self._dense
+            with factors_in(self._compute_dtype):  # of the head
+                result.scores = score(self.model, self._evaluation_WL, result.dense, lanes.compressed.stream, streams)
             probed = [self.model.written_logits(lanes.probe.stream[w])[0] for w in range(len(lanes.probe.stream))]
             is_encoder = self.model.checkpoint.architecture.is_encoder
             result.probe = Probe(self._probe_WL, torch.stack(probed).float().cpu(), is_encoder)
         return result
 
     def _lane(self, ids_WL: Tensor) -> Lane:
-        return enter(self.model, ids_WL, self._spill_folder)
+        return enter(self.model, ids_WL, self._spill)
 
     @property
     def _is_asymmetric(self) -> bool:
         return self.plan.recipe.asymmetric_calibration > 0
-
-    @property
-    def _spill_folder(self) -> Path:
-        return self.finished.folder
 
     def _block(self, index: int, lanes: _Lanes, result: PassResult) -> None:
         begin = time.perf_counter()
@@ -207,7 +181,7 @@ class LayerwisePass:
         groups = list(stages(layers, self.plan.recipe.true_sequential))
         for group in groups:
             solved: dict[str, tuple[LayerSolution, LayerResult]] = {}
-            for part in portions(group):
+            for part in portions(group, self._max_hessians_bytes):
                 self._begin("calibrating", index + 1)
                 with self._watch.time("calibrating"):
                     accumulators = self._calibrate(index, block, part, lanes)
@@ -227,13 +201,16 @@ class LayerwisePass:
     def _calibrate(self, index: int, block: nn.Module, part: list[PlannedLayer], lanes: _Lanes) -> dict[str, Accumulator]:
         """Run the calibration windows through the block as it is now; one accumulator for each input of these layers."""
         turn = Turn() if self._is_asymmetric else None
-        with listening(block, part, self.model.device, turn) as accumulators:
-            if turn is None:
-                lanes.calibration.advance(self.model, block, index, self._compute_dtype, keep=False)
-                return accumulators
+        ways = [lanes.calibration] if turn is None else [lanes.dense_calibration, lanes.calibration]
+        with (
+            listening(block, part, self.model.device, turn, self._compute_dtype) as accumulators,
+            computing_in(block, self._compute_dtype, self.model.device),
+        ):
             for window in range(len(lanes.calibration.stream)):
-                for turn.is_dense, lane in ((True, lanes.dense_calibration), (False, lanes.calibration)):
-                    lane.step(self.model, block, index, window, self._compute_dtype, keep=False)
+                for lane in ways:
+                    if turn is not None:
+                        turn.is_dense = lane is lanes.dense_calibration
+                    lane.listen(self.model, block, index, window)
         return accumulators
 
     def _solve_part(
@@ -245,10 +222,12 @@ class LayerwisePass:
         solved: dict[str, tuple[LayerSolution, LayerResult]] = {}
         for label, readers in inputs.items():
             hessian = hessians.pop(label)
-            for layer in readers:
+            for group in alike(readers, self._storage):
                 share = self.plan.recipe.asymmetric_calibration
-                solved[layer.name] = solve_layer(block, layer, hessian, self._storage(layer), share)
-                self._report_layer(solved[layer.name][1])
+                found = solve_layers(block, group, hessian, self._storage(group[0]), share)
+                for layer, (solution, result) in zip(group, found, strict=True):
+                    solved[layer.name] = solution, result
+                    self._report_layer(result)
         return solved
 
     def _install(self, block: nn.Module, layers: tuple[PlannedLayer, ...], weights: dict[str, Weights]) -> None:

@@ -11,17 +11,21 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from compression import environment
 from compression.calibration import TextReader, Windows
-from compression.errors import UnsupportedModel
 from compression.finished_blocks import Fingerprint
 from compression.formats.catalog import check_model, check_output, check_plan
 from compression.formats.files import FILES
 from compression.frame import frame_of
+from compression.kept import Kept
+from compression.kept_windows import KeptWindows
 from compression.labelled import LabelledTexts, read_labelled
 from compression.labels import check_labelled, label_names
 from compression.models.checkpoint import Checkpoint
 from compression.models.gguf_source import dequantize_once
+from compression.models.licenses import named_license
+from compression.models.refusing import refusing
 from compression.models.source import ModelSource
 from compression.models.storage import check_places
+from compression.models.untrusted import check_model_path
 from compression.plan import Plan, plan, window_length
 from compression.probe import probe_windows
 from compression.protocol import Calibration, Evaluation, Output
@@ -55,17 +59,13 @@ class Job:
 
     def fingerprint(self, device: torch.device, compute_dtype: torch.dtype) -> Fingerprint:
         """Everything that a solved block depends on; a pass continues only where all of it is the same."""
-        here = environment.describe(device, compute_dtype)
         return {
             "model": self.info.digest,
             "recipe": self.plan.recipe.model_dump_json(),
             "calibration": self.calibration.describe().digest,
             "embeddings": self.output.embeddings,  # of the calibration stream
-            "device": f"{here.device} ({here.device_name})",
-            "compute_dtype": here.compute_dtype,
-            "threads": str(here.threads),
-            "instruction_set": here.instruction_set,
-            "versions": ", ".join(f"{name} {number}" for name, number in sorted(here.versions.items())),
+            "device": f"{device} ({environment.name_of(device)})",
+            **environment.circumstances(device, compute_dtype),
         }
 
 
@@ -77,9 +77,11 @@ def prepare(
     output: Output,
     texts: Mapping[str, Path],
     cache: Path,
+    kept: Kept,
 ) -> Job:
     """Check everything that can be checked without solving, cheapest first.
 
+    Args: kept: where windows are looked for and kept.
     Raises: InvalidOptions, UnsupportedModel, CalibrationError.
     """
     check_output(output)
@@ -96,7 +98,8 @@ def prepare(
     evaluation_seqlen = window_length("evaluation.seqlen", evaluation.seqlen, checkpoint.architecture)
     tokenizer = load_tokenizer(checkpoint.folder)
     frame = frame_of(tokenizer) if checkpoint.architecture.is_encoder else None
-    reader = TextReader(tokenizer, checkpoint.architecture.vocab_size, texts, frame)
+    texts_reader = TextReader(tokenizer, checkpoint.architecture.vocab_size, texts, frame)
+    reader = KeptWindows(texts_reader, kept, checkpoint.folder)
     return Job(
         info=describe_model(source, checkpoint, (*source.notes, *notes)),
         checkpoint=checkpoint,
@@ -124,16 +127,16 @@ def open_checkpoint(source: ModelSource, cache: Path) -> tuple[Checkpoint, tuple
 
     Raises: UnsupportedModel.
     """
+    check_model_path(source.path)
     folder, notes = dequantize_once(source.path, cache) if source.path.suffix == ".gguf" else (source.path, ())
     return Checkpoint(folder), notes
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Raises: UnsupportedModel: there is none that transformers can load."""
-    try:
+    with refusing("the model folder has no tokenizer that transformers can load"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UnsupportedModel(f"the model folder has no tokenizer that transformers can load: {error}") from error
+        tokenizer("A text, to see that it can be used.")
     return tokenizer
 
 
@@ -148,4 +151,5 @@ def describe_model(source: ModelSource, checkpoint: Checkpoint, notes: tuple[str
         dtype=checkpoint.main_dtype,
         digest=checkpoint.digest(),
         notes=notes,
+        license=named_license(source.path),
     )

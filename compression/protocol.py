@@ -20,8 +20,8 @@ class Calibration(_Part):
         min_length=1,
         max_length=1024,
         description="`sotu` (packaged; addresses before 2000), a benchmark of the field by name (`wikitext2`, `c4`, `ptb`: "
-        "its training rows), a local .txt, .raw, .jsonl or token-window .safetensors file, or "
-        "`hf:OWNER/NAME[/CONFIG][:SPLIT]`.",
+        "its training rows), a local .txt, .raw, .jsonl or token-window .safetensors file, "
+        "`hf:OWNER/NAME[/CONFIG][:SPLIT]`, or `dataset:ID` of a service.",
     )
     nsamples: int = Field(128, ge=1, le=65536, description="Windows.")
     seqlen: int | None = Field(
@@ -50,9 +50,9 @@ class Evaluation(_Part):
         None,
         min_length=1,
         max_length=1024,
-        pattern=r"\.jsonl$",
-        description='Of a classifier: a local .jsonl file with {"text": ..., "label": number or name} a line, to measure '
-        "accuracy on.",
+        pattern=r"\.jsonl$|^dataset:",
+        description='Of a classifier: a local .jsonl file with {"text": ..., "label": number or name} a line, or such a '
+        "`dataset:ID` of a service, to measure accuracy on.",
     )
 
     @property

@@ -12,7 +12,8 @@ from compression.options import Bits
 from compression.protocol import Acceptance, Calibration, Evaluation, Output
 from compression.recipe import ResolvedRecipe
 
-REPORT_VERSION = 2
+REPORT_VERSION = 3
+MemoryMode = Literal["standard", "low-memory"]
 
 
 class _Section(BaseModel):
@@ -30,6 +31,7 @@ class ModelInfo(_Section):
     parameters: int
     dtype: str = Field(description="Storage dtype of most weights; the artifact keeps each tensor's.")
     digest: str = Field(description="SHA-256 over config and weight files.")
+    license: str | None = Field(None, description="As the model's own card names it; null where it has none.")
     notes: tuple[str, ...] = Field((), description="What a reader must know, such as a source that was 4 bit already.")
 
 
@@ -193,6 +195,14 @@ class Verification(_Section):
     )
 
 
+class SizePart(_Section):
+    """Bytes of one part of the weight files, before and after."""
+
+    name: str
+    source_bytes: int
+    artifact_bytes: int
+
+
 class Sizes(_Section):
     """Bytes of weights on disk, before and after, and what the compression would allow."""
 
@@ -204,13 +214,43 @@ class Sizes(_Section):
         description="Codes, scales and zero points over targeted weights; the storage width where only pruned."
     )
     predicted_bytes: int | None = Field(None, description="Of `artifact_bytes`, before any work; null where no rule tells.")
+    parts: tuple[SizePart, ...] = Field((), description="They add up to `source_bytes` and `artifact_bytes`.")
     note: str
+
+
+class MemoryPoint(_Section):
+    """The most memory in one stretch of time."""
+
+    seconds: float = Field(description="Since the start, at the beginning of the stretch.")
+    host_bytes: int
+    device_bytes: int | None = None
 
 
 class Memory(_Section):
     host_peak_bytes: int = Field(description="Peak of anonymous memory of the process; mapped files not counted.")
     host_peak_mapped_bytes: int | None = Field(None, description="Peak of file-backed resident memory, where the OS tells.")
     device_peak_bytes: int | None = None
+    mode: MemoryMode = Field(
+        "standard",
+        description="`low-memory`: hidden states in mapped files and one Hessian at a time, which changes no result; slower.",
+    )
+    over_time: tuple[MemoryPoint, ...] = Field((), description="Of equal stretches of time, one after the other.")
+
+
+class Estimated(_Section):
+    """What was expected before any work, from config and tensor headers; the report's own figures are what it came to."""
+
+    host_peak_bytes: int = Field(description="Beside `memory.host_peak_bytes`.")
+    device_peak_bytes: int | None = Field(None, description="Beside `memory.device_peak_bytes`; null on CPU.")
+    scratch_bytes: int = Field(description="Of the work folder at its fullest, the artifact included.")
+    artifact_bytes: int | None = Field(description="Beside `sizes.artifact_bytes`.")
+    seconds: float | None = Field(
+        None, description="Beside the sum of `seconds`; null where no earlier compression of the kind was known."
+    )
+    method: str = Field(description="The method that most weights are solved with.")
+    work: dict[str, float] = Field(
+        description="Units by activity, in proportion to its time: with `seconds` they give the rates of this device."
+    )
 
 
 class Environment(_Section):
@@ -220,7 +260,18 @@ class Environment(_Section):
     instruction_set: str
     compute_dtype: str
     platform: str
+    isolation: tuple[str, ...] = Field(
+        (), description="What kept the process apart from its host, as it found out by trying; empty: crash isolation only."
+    )
     versions: dict[str, str]
+
+
+class ArtifactFile(_Section):
+    """One file of the payload."""
+
+    name: str
+    size_bytes: int
+    sha256: str
 
 
 class Report(_Section):
@@ -249,9 +300,12 @@ class Report(_Section):
     sizes: Sizes
     seconds: dict[str, float] = Field(description="Time by stage or activity.")
     memory: Memory
+    estimated: Estimated | None = Field(None, description="null: not a pass of its own, or of an older version.")
     environment: Environment
     resumed_blocks: int = Field(0, description="Blocks that an earlier attempt had finished.")
+    reused: tuple[str, ...] = Field((), description="What an earlier job had kept, so that `seconds` have no part for it.")
     restarts: tuple[str, ...] = Field((), description="Why finished blocks of an earlier attempt were not used, if so.")
     notes: tuple[str, ...] = Field((), description="What a reader must know of this artifact, such as where it came from.")
+    files: tuple[ArtifactFile, ...] = Field((), description="Weights, config and tokenizer; what tells of them is not here.")
     payload_digest: str = Field(description="SHA-256 over weights, config and tokenizer: what bit-identical compares.")
     provenance: dict[str, Any] = Field(default_factory=dict, description="What the caller added: job id, attempt, labels.")

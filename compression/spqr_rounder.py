@@ -37,7 +37,13 @@ class SpqrRounder:
         self._meta_4GT = W_RC.new_empty(4, groups, runs, dtype=torch.float16)
         self._scale_R = self._zero_R = torch.empty(0)
 
-    def round(self, w_R: Tensor, W_CR: Tensor, column: int) -> Tensor:
+    def enter_block(self, W_CR: Tensor, first: int, last: int) -> None:
+        """Nothing to prepare: grids are fitted group by group."""
+
+    def leave_block(self) -> None:
+        """Nothing to put away."""
+
+    def round(self, w_R: Tensor, W_CR: Tensor, column: int, into_R: Tensor) -> None:
         """The column as it will be read: grid values, at outliers the grid value plus a float16 correction."""
         if column % self._size == 0:
             self._fit(W_CR[column : column + self._size], column)
@@ -47,7 +53,7 @@ class SpqrRounder:
         is_outlier = (missing_R / self._d_C[column]).square() > self._threshold
         correction_R = torch.where(is_outlier, missing_R, 0).to(torch.float16)
         self._codes_CR[column], self._outliers_CR[column] = code_R, correction_R
-        return value_R + correction_R
+        torch.add(value_R, correction_R, out=into_R)
 
     def weights(self, order_C: Tensor | None) -> SpqrWeights:
         """What the sweep decided.

@@ -11,16 +11,18 @@ from compression.errors import UnsupportedModel
 from compression.evaluable import causal_class
 from compression.evaluation import Logits
 from compression.families import known_model_types
-from compression.formats.gguf import FILE as GGUF_FILE
 from compression.formats.loading import artifact_format
+from compression.formats.rules_gguf import FILE as GGUF_FILE
+from compression.kept_states import KeptStates
+from compression.lanes import enter
 from compression.manifest import MANIFEST_FILE
-from compression.models.activations import Stream
-from compression.models.checkpoint import Checkpoint, digest, read_json
+from compression.models.activations import Spill, Stream
+from compression.models.checkpoint import Checkpoint, digest
 from compression.models.gguf_source import dequantize_once
 from compression.models.source import ModelSource
 from compression.models.streamed import StreamedModel
+from compression.models.untrusted import CONFIG, check_model_path, read_object
 from compression.models.whole import WholeModel
-from compression.pipeline import enter
 from compression.preparation import describe_model
 from compression.protocol import OutputFormat
 from compression.report import ModelInfo
@@ -39,8 +41,11 @@ class Subject(Protocol):
     positions: int
     vocab_size: int
 
-    def run(self, ids_WL: Tensor, scratch: Path, device: torch.device, dtype: torch.dtype, on_block: OnBlock) -> None:
-        """Have the model ready to give the logits of these windows."""
+    def run(self, ids_WL: Tensor, spill: Spill, states: KeptStates, on_block: OnBlock) -> None:
+        """Have the model ready to give the logits of these windows.
+
+        Args: states: device and dtype to run with; of a model that streams, its hidden states where they were kept.
+        """
 
     def logits(self, window: int) -> Logits:
         """Of one of them."""
@@ -55,12 +60,13 @@ def open_subject(source: ModelSource, cache: Path) -> Subject:
     Args: cache: where a .gguf file is de-quantised to.
     Raises: UnsupportedModel.
     """
+    check_model_path(source.path)
     artifact = artifact_format(source.path) if (source.path / MANIFEST_FILE).is_file() else None
     path = source.path / GGUF_FILE if artifact == "gguf" else source.path
     folder, notes = dequantize_once(path, cache) if path.suffix == ".gguf" else (path, ())
     if not folder.is_dir():
         raise UnsupportedModel(f"{folder} is no folder and no .gguf file")
-    config = read_json(folder / "config.json")
+    config = read_object(folder / CONFIG)
     if artifact in READ_HERE:
         return WholeSubject(source, folder, config, artifact)
     if config.get("quantization_config") is None and config.get("model_type") in known_model_types():
@@ -83,17 +89,24 @@ class StreamedSubject:
         self.blocks, self.positions, self.vocab_size = architecture.blocks, architecture.max_positions, architecture.vocab_size
 
     @torch.inference_mode()
-    def run(self, ids_WL: Tensor, scratch: Path, device: torch.device, dtype: torch.dtype, on_block: OnBlock) -> None:
-        self._model = StreamedModel(self._checkpoint, device, dtype)
-        lane = enter(self._model, ids_WL, scratch)
+    def run(self, ids_WL: Tensor, spill: Spill, states: KeptStates, on_block: OnBlock) -> None:
+        self._model = StreamedModel(self._checkpoint, states.device, torch.float32)
+        found = states.load()
+        for _ in range(0 if found is None else self.blocks):
+            on_block()
+        self._stream: Stream = self._streamed(ids_WL, spill, states, on_block) if found is None else found
+
+    def _streamed(self, ids_WL: Tensor, spill: Spill, states: KeptStates, on_block: OnBlock) -> Stream:
+        lane = enter(self._model, ids_WL, spill)
         for index in range(self.blocks):
             block = self._model.load_block(index)
             try:
-                lane.advance(self._model, block, index, dtype)
+                lane.advance(self._model, block, index, states.compute_dtype)
             finally:
                 self._model.free_block(index)
             on_block()
-        self._stream: Stream = lane.stream
+        states.keep(lane.stream)
+        return lane.stream
 
     def logits(self, window: int) -> Logits:
         hidden_1LD = self._stream[window]
@@ -122,9 +135,9 @@ class WholeSubject:
         self.vocab_size = int(read.vocab_size)
         self.info = _describe(source, config, class_name, self._model, artifact)
 
-    def run(self, ids_WL: Tensor, scratch: Path, device: torch.device, dtype: torch.dtype, on_block: OnBlock) -> None:
+    def run(self, ids_WL: Tensor, spill: Spill, states: KeptStates, on_block: OnBlock) -> None:
         self._ids_WL = ids_WL
-        self._model.load(device, dtype)
+        self._model.load(states.device, states.compute_dtype)
         on_block()
 
     def logits(self, window: int) -> Logits:

@@ -16,6 +16,7 @@ from compression.preparation import Job
 from compression.protocol import OutputFormat
 from compression.report import AccuracyResult, Coverage, EvaluationResult, LayerResult, OutputErrorResult, Sizes
 from compression.scoring import Scores
+from compression.size_parts import size_parts
 from compression.statistics import summarise, worst_tokens
 
 Score = TypeVar("Score")
@@ -80,7 +81,9 @@ def rounded_ends(job: Job) -> tuple[Coverage, ...]:
     return tuple(Coverage(name=name.removesuffix(".weight"), status="solved", reason=ROUNDED_REASON) for name in names)
 
 
-def sizes(checkpoint: Checkpoint, layers: Sequence[LayerResult], folder: Path, output_format: OutputFormat) -> Sizes:
+def sizes(
+    checkpoint: Checkpoint, plan: Plan, layers: Sequence[LayerResult], folder: Path, output_format: OutputFormat
+) -> Sizes:
     """Bytes before and after, and what the targeted weights would need in a packed format."""
     source_bytes = checkpoint.size_bytes
     artifact_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in WEIGHT_FILES)
@@ -93,6 +96,7 @@ def sizes(checkpoint: Checkpoint, layers: Sequence[LayerResult], folder: Path, o
         targeted_parameters=sum(parameters),
         zero_parameters=sum(zeros),
         bits_per_targeted_weight=sum(bits) / sum(parameters),
+        parts=size_parts(checkpoint, plan, folder, artifact_bytes),
         note=size_note(output_format, source_bytes, artifact_bytes),
     )
 

@@ -12,6 +12,7 @@ FigureName = Literal["perplexity_ratio", "kl", "kl_p99", "top1_agreement", "perp
 MINIMA: tuple[FigureName, ...] = ("top1_agreement",)
 OF_OUTPUTS: FigureName = "output_error"
 OF_LABELS: FigureName = "accuracy_loss"
+NO_VERDICT = "no verdict: "
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ def judge(acceptance: Acceptance, texts: Sequence[Measured]) -> Verdict | None:
 def why_none(texts: Sequence[Measured]) -> str:
     """Why `judge` gave no verdict on these."""
     if not texts:
-        return "no verdict: nothing was evaluated"
+        return f"{NO_VERDICT}nothing was evaluated"
     names = dict.fromkeys(f"acceptance.{_limit_name(name)}" for text in texts for name in text.figures)
-    return f"no verdict: no limit is set on what was measured ({', '.join(names)})"
+    return f"{NO_VERDICT}no limit is set on what was measured ({', '.join(names)})"
 
 
 def check_measured(acceptance: Acceptance, *, is_encoder: bool, has_labels: bool) -> None:

@@ -4,8 +4,8 @@ A kind of weights knows its dense values, its parts as tensors (finished blocks 
 needs for it. Formats pack kinds; methods make them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, Self
 
 import torch
@@ -52,6 +52,10 @@ class DenseWeights:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
         return cls(tensors["weight"])
+
+    def split(self, rows: Sequence[int]) -> list[Self]:
+        """Matrices on top of each other, as one for each; they own their memory."""
+        return [replace(self, W_RC=W_RC.clone()) for W_RC in self.W_RC.split(list(rows))]
 
     def stored_bits(self) -> int:
         return self.W_RC.numel() * self.W_RC.element_size() * 8
@@ -114,6 +118,14 @@ class GridWeights:
         if "zero" in tensors:
             return cls(tensors["codes"], scale_RG, tensors["zero"], tensors["group"], width, "minimum")
         return cls(tensors["codes"], scale_RG, tensors["zero_point"].to(scale_RG.dtype), tensors["group"], width)
+
+    def split(self, rows: Sequence[int]) -> "list[GridWeights]":
+        """As of `DenseWeights`."""
+        each = zip(*(part.split(list(rows)) for part in (self.codes_RC, self.scale_RG, self.zero_RG)), strict=True)
+        return [
+            GridWeights(codes.clone(), scale.clone(), zero.clone(), self.group_C.clone(), self.bits, self.offset)
+            for codes, scale, zero in each
+        ]
 
     def stored_bits(self) -> int:
         zero_bits = SCALE_BITS if self.offset == "minimum" else code_bits(self.bits)

@@ -1,17 +1,26 @@
 """How a process reaches the database, and how the schema gets there."""
 
+import sqlite3
+import time
+from functools import partial
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from jobs.settings import Settings
 
 BUSY_TIMEOUT_S = 30
+# A server that has gone silent is noticed within a lease. libpq's names; in seconds, but the last in milliseconds.
+PATIENCE = {
+    "connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000,
+}  # fmt: skip
+MIN_FROZEN_S = 2.0  # no machine is so busy that a process needs longer between two statements
 MIGRATION_LOCK = 5_141_910  # PostgreSQL's advisory locks are numbers; any that nothing else uses there
 
 Sessions = sessionmaker[Session]
@@ -20,6 +29,10 @@ Sessions = sessionmaker[Session]
 def engine(settings: Settings) -> Engine:
     """One engine per process; the caller disposes of it."""
     url = make_url(settings.database_url)
+    if url.get_backend_name() == "postgresql":
+        made = create_engine(url, pool_pre_ping=True, connect_args=PATIENCE)
+        event.listen(made, "connect", partial(_take_locks_from_the_frozen, after_s=max(settings.lease_s, MIN_FROZEN_S)))
+        return made
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
     assert url.database is not None, "a SQLite database needs a file: threads and processes share it"
@@ -49,6 +62,16 @@ def migrate(settings: Settings) -> None:
         with_engine.dispose()
 
 
+def revision(settings: Settings) -> str:
+    """The schema's, as the migrations number it; empty where there is none."""
+    with_engine = engine(settings)
+    try:
+        with with_engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision() or ""
+    finally:
+        with_engine.dispose()
+
+
 def _take_migration_lock(connection: Connection) -> None:
     """Held until the transaction ends."""
     if connection.dialect.name == "sqlite":
@@ -57,8 +80,33 @@ def _take_migration_lock(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": MIGRATION_LOCK})
 
 
+def _take_locks_from_the_frozen(connection: DBAPIConnection, _: ConnectionPoolEntry, after_s: float) -> None:
+    """A process that is stopped in mid-transaction keeps the rows that it has locked, and a sweep would wait for it for ever.
+
+    After a lease the server ends such a transaction; what the process had left to write would have been refused by then.
+    """
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = {round(1000 * after_s)}")
+    cursor.close()
+    connection.commit()
+
+
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    _use_wal(cursor)
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _use_wal(cursor: DBAPICursor) -> None:
+    """The first process to open a new file changes its mode; SQLite refuses that while others open it, without waiting."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)

@@ -13,15 +13,19 @@ from compression.formats.catalog import check_options, check_output, check_same_
 from compression.formats.sizes import Forecast
 from compression.protocol import Output
 from compression.recipe import ResolvedRecipe
-from jobs import repository
-from jobs.artifacts import ArtifactStore
+from jobs import repository, transitions
+from jobs.database import Sessions
 from jobs.errors import NotExportable, SolutionsGone
-from jobs.known_model import check_against_model, known_model
-from jobs.request import LabelKey, LabelValue
+from jobs.limits import Limits
+from jobs.references import refer
+from jobs.request import Labels, Priority
 from jobs.settings import Settings
-from jobs.sources import pinned
+from jobs.sourcing.known_model import check_against_model, known_model
+from jobs.sourcing.sources import pinned
 from jobs.states import State
+from jobs.store.artifacts import ArtifactStore
 from jobs.tables import Job, Solution
+from jobs.uploads.brought import Brought
 
 EXAMPLES: list[Any] = [{"output": {"format": "dense"}}]
 
@@ -32,9 +36,9 @@ class ExportRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": EXAMPLES})
 
     output: Output
-    labels: dict[LabelKey, LabelValue] = Field(
-        default_factory=dict, max_length=32, description="Free words of the user's own, to find the job by."
-    )
+    limits: Limits = Field(default_factory=Limits)
+    labels: Labels = Field(default_factory=dict)
+    priority: Priority = 0
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,16 @@ class Exportable:
     output: Output
 
 
-def find_exportable(session: Session, store: ArtifactStore, job_id: str) -> Exportable:
+def find_exportable(session: Session, tenant_id: str, store: ArtifactStore, job_id: str) -> Exportable:
     """Raises: JobNotFound. NotExportable: the job has not succeeded. SolutionsGone: its solutions are not kept."""
-    job = repository.get(session, job_id)
+    job = repository.get(session, tenant_id, job_id)
     if job.task != "compress":
         raise NotExportable(job_id, f"its task is {job.task}, and only a compression has solutions")
     if job.state is not State.SUCCEEDED:
         raise NotExportable(job_id, f"it is {job.state}; solutions are kept once it has succeeded")
     if not solutions(session, job_id):
         raise SolutionsGone(job_id)
-    report = json.loads(b"".join(store.stream(repository.report(session, job_id).sha256)))
+    report = json.loads(b"".join(store.stream(repository.report(session, tenant_id, job_id).sha256)))
     return Exportable(
         job,
         pinned(job.model, report["model"]["revision"]),
@@ -71,7 +75,7 @@ def find_exportable(session: Session, store: ArtifactStore, job_id: str) -> Expo
     )
 
 
-def check_export(found: Exportable, request: ExportRequest, settings: Settings) -> Forecast | None:
+def check_export(sessions: Sessions, found: Exportable, request: ExportRequest, settings: Settings) -> Forecast | None:
     """Refuse a format that cannot hold what was solved, as it was solved; foretell the artifact's size.
 
     Raises: InvalidOptions: naming the format, the reason and the formats that would do. As `known_model`.
@@ -83,16 +87,26 @@ def check_export(found: Exportable, request: ExportRequest, settings: Settings) 
     for pattern, options in found.recipe.overrides.items():
         if options is not None:
             check_options(name, options, f"what was solved for {pattern}")
-    known = known_model(found.source, settings)
+    known = known_model(found.source, settings, Brought(sessions, found.job.tenant_id).model)
     return check_against_model(known, found.recipe, request.output) if known else None
 
 
 def submit_export(
-    session: Session, found: Exportable, request: ExportRequest, forecast: Forecast | None, max_attempts: int
+    session: Session,
+    found: Exportable,
+    request: ExportRequest,
+    forecast: Forecast | None,
+    max_attempts: int,
+    run_limit_s: float | None = None,
 ) -> Job:
-    """Queue the export; the caller commits."""
-    return repository.enqueue(
+    """Queue the export; the caller commits.
+
+    Raises: JobNotFound: the job was deleted in the meantime. SourceError: the model was an upload that its owner has deleted.
+    """
+    transitions.lock(session, found.job.tenant_id, found.job.id)  # from here on it is not deleted without this export
+    job = repository.enqueue(
         session,
+        tenant_id=found.job.tenant_id,
         task="export",
         parent_id=found.job.id,
         model=found.job.model,
@@ -100,14 +114,12 @@ def submit_export(
         recipe=found.recipe.model_dump(mode="json"),
         labels=dict(request.labels),
         forecast=forecast and forecast.model_dump(),
+        priority=request.priority,
         max_attempts=max_attempts,
+        run_limit_s=run_limit_s,
     )
-
-
-def exports_of(session: Session, parent_id: str) -> Sequence[Job]:
-    """The exports of a job, newest first. Raises: JobNotFound."""
-    repository.get(session, parent_id)
-    return session.scalars(select(Job).where(Job.parent_id == parent_id).order_by(Job.created_at.desc(), Job.id.desc())).all()
+    refer(session, job, [job.model])
+    return job
 
 
 def solutions(session: Session, job_id: str) -> Sequence[Solution]:

@@ -1,73 +1,84 @@
-"""Every change of a job's row, as plain functions on a session; the caller commits.
-
-Each write begins with one conditional UPDATE. Where the condition holds, the row is locked until the commit, so that what
-follows in Python (the new state, the next event) is safe with any number of writers; where it does not, nothing happened.
-Everything a worker writes carries its attempt as the fence: after the job was given to somebody else it is refused.
-"""
+"""Submitting and finding jobs, and what their users may ask of them; functions on a session, the caller commits."""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, select, tuple_, update
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import and_, or_, select
+from sqlalchemy.orm import Session
 from ulid import ULID
 
 from compression.formats.sizes import Forecast
 from compression.manifest import REPORT_FILE
 from compression.recipe import ResolvedRecipe
-from compression.report import Outcome
-from jobs.cursor import decode_cursor, encode_cursor
-from jobs.errors import ArtifactNotFound, IllegalTransition, JobNotFound, ReportNotReady, StaleAttempt
-from jobs.failure import ATTEMPTS_EXHAUSTED, Failure
+from jobs import transitions
+from jobs.errors import (
+    ArtifactGone,
+    ArtifactNotFound,
+    ArtifactsExpired,
+    ArtifactsNotReady,
+    IllegalTransition,
+    JobNotFound,
+    ReportNotReady,
+)
+from jobs.facets import MODEL, add_facets, found_by, renew_facets
+from jobs.needs import need_of
+from jobs.pages import DEFAULT_PAGE, Page, read_page
+from jobs.references import refer
 from jobs.request import LABEL_KEY_PATTERN, JobRequest
-from jobs.states import FINAL, TRANSITIONS, State
-from jobs.tables import Artifact, Event, Job, Ring, Solution
+from jobs.scope import is_owned, owned, owned_row
+from jobs.states import FINAL, State, Task
+from jobs.tables import Artifact, Event, Facet, Job, Ring
+from jobs.watching.tracing import current_traceparent
 
-MAX_PAGE = 200
-
-
-@dataclass(frozen=True)
-class Page:
-    """Jobs, newest first, and where the next page begins; None on the last one."""
-
-    jobs: Sequence[Job]
-    next_cursor: str | None
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A file of a job that already lies in the store."""
-
-    name: str
-    sha256: str
-    size_bytes: int
+NEWEST_FIRST = (Job.created_at, Job.id)  # read in descending order
 
 
 def submit(
-    session: Session, request: JobRequest, resolved: ResolvedRecipe | None, max_attempts: int, forecast: Forecast | None = None
+    session: Session,
+    tenant_id: str,
+    request: JobRequest,
+    resolved: ResolvedRecipe | None,
+    *,
+    max_attempts: int,
+    forecast: Forecast | None = None,
+    estimate: dict[str, Any] | None = None,
+    run_limit_s: float | None = None,
 ) -> Job:
-    """Queue a compression or an evaluation. Args: resolved: what `check_request` returned."""
-    return enqueue(
+    """Queue a compression or an evaluation.
+
+    Args:
+        resolved: what `check_request` returned.
+        estimate: an `Estimate`, dumped.
+        run_limit_s: what `limits.run_limit_s` did.
+    Raises: SourceError: it names a data set or an upload that the tenant does not have.
+    """
+    job = enqueue(
         session,
+        tenant_id=tenant_id,
         task=request.task,
+        need=need_of(request.device),
         model=request.model,
         request=request.model_dump(mode="json", exclude_unset=True),
         recipe={} if resolved is None else resolved.model_dump(mode="json"),
         labels=dict(request.labels),
         forecast=forecast and forecast.model_dump(),
+        estimate=estimate,
+        priority=request.priority,
         max_attempts=max_attempts,
+        run_limit_s=run_limit_s,
     )
+    models = [request.model] if request.reference is None else [request.model, request.reference]
+    refer(session, job, models, [use.source for use in request.text_uses], labelled=request.evaluation.labelled)
+    return job
 
 
 def enqueue(session: Session, **fields: Any) -> Job:
     """Write a job, its first event and the ring that will wake a worker, to be committed together.
 
-    Args: fields: of the row: task, model, request, recipe, labels, max_attempts and whatever else that task has.
+    Args: fields: of the row: tenant_id, task, model, request, recipe, labels, max_attempts and whatever else that task has.
     """
-    now = _now()
+    now = transitions.now()
     job = Job(
         id=str(ULID.from_datetime(now)),
         state=State.QUEUED,
@@ -76,18 +87,28 @@ def enqueue(session: Session, **fields: Any) -> Job:
         claimable_at=now,
         created_at=now,
         updated_at=now,
+        trace=current_traceparent(),
         **fields,
     )
     session.add(job)
     session.flush()
     session.add(Ring(job_id=job.id, due_at=now))
-    _append(session, job, "state", {"state": State.QUEUED, "attempt": 0})
+    add_facets(session, job)
+    transitions.append(session, job, "state", {"state": State.QUEUED, "attempt": 0})
     session.flush()
     return job
 
 
-def get(session: Session, job_id: str) -> Job:
-    """Raises: JobNotFound."""
+def get(session: Session, tenant_id: str, job_id: str) -> Job:
+    """Raises: JobNotFound: also where it is another tenant's."""
+    job = owned_row(session, Job, tenant_id, job_id)
+    if job is None:
+        raise JobNotFound(job_id)
+    return job
+
+
+def find(session: Session, job_id: str) -> Job:
+    """For the service itself, whoever owns the job. Raises: JobNotFound."""
     job = session.get(Job, job_id, populate_existing=True)
     if job is None:
         raise JobNotFound(job_id)
@@ -96,51 +117,108 @@ def get(session: Session, job_id: str) -> Job:
 
 def list_jobs(
     session: Session,
+    tenant_id: str,
     *,
     state: State | None = None,
     model: str | None = None,
     label: tuple[str, str] | None = None,
     cursor: str | None = None,
-    limit: int = 50,
-) -> Page:
+    limit: int = DEFAULT_PAGE,
+) -> Page[Job]:
     """One page of jobs, newest first, that match every filter given.
 
     Args:
         label: (key, value) that the job must carry.
-        cursor: `next_cursor` of the page before.
-        limit: at most this many, and at most `MAX_PAGE`.
+        cursor, limit: as `read_page`.
     Raises: InvalidCursor.
     """
-    limit = max(1, min(limit, MAX_PAGE))
-    query = select(Job).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
+    if "\0" in f"{model or ''}{label[1] if label else ''}":
+        return Page([], None)  # no job can carry it, and PostgreSQL refuses to be asked
+    query, order = owned(Job, tenant_id), NEWEST_FIRST
     if state is not None:
         query = query.where(Job.state == state)
     if model is not None:
         query = query.where(Job.model == model)
-    if label is not None:
-        if not re.fullmatch(LABEL_KEY_PATTERN, label[0]):
-            return Page([], None)  # no job can carry it, and it must not become part of a JSON path
-        query = query.where(Job.labels[label[0]].as_string() == label[1])
-    if cursor is not None:
-        query = query.where(tuple_(Job.created_at, Job.id) < tuple_(*decode_cursor(cursor)))
-    found = session.scalars(query).all()
-    jobs = found[:limit]
-    return Page(jobs, encode_cursor(jobs[-1].created_at, jobs[-1].id) if len(found) > limit else None)
+    if label is not None and not re.fullmatch(LABEL_KEY_PATTERN, label[0]):
+        return Page([], None)  # no job can carry it, and the name may be that of another facet
+    if model is not None or label is not None:
+        query, order = found_by(query, tenant_id, *(label or (MODEL, model or ""))), (Facet.created_at, Facet.id)
+    return read_page(session, query, order, cursor, limit, descending=True)
 
 
-def request_cancel(session: Session, job_id: str) -> Job:
+def children_of(
+    session: Session, tenant_id: str, parent_id: str, task: Task, cursor: str | None = None, limit: int = DEFAULT_PAGE
+) -> Page[Job]:
+    """One page of the jobs of this task that were made from a job, newest first. Raises: JobNotFound, InvalidCursor."""
+    get(session, tenant_id, parent_id)
+    query = owned(Job, tenant_id).where(Job.parent_id == parent_id, Job.task == task)
+    return read_page(session, query, NEWEST_FIRST, cursor, limit, descending=True)
+
+
+def request_cancel(session: Session, tenant_id: str, job_id: str) -> Job:
     """Cancel a waiting job at once; flag a running one, whose supervisor sees it at its next renewal.
 
     Raises: JobNotFound. IllegalTransition: the job has ended.
     """
-    job = _take(session, Job.id == job_id, Job.state.not_in(FINAL))
+    job = transitions.take(session, is_owned(Job, tenant_id), Job.id == job_id, Job.state.not_in(FINAL))
     if job is None:
-        raise IllegalTransition(job_id, get(session, job_id).state, State.CANCELLED)
+        raise IllegalTransition(job_id, get(session, tenant_id, job_id).state, State.CANCELLED)
     if job.state is State.RUNNING:
         job.cancel_requested = True
-        _append(session, job, "note", {"level": "info", "message": "Cancellation was requested."})
+        transitions.append(session, job, "note", {"level": "info", "message": "Cancellation was requested."})
     else:
-        _move(session, job, State.CANCELLED)
+        transitions.move(session, job, State.CANCELLED)
+    session.flush()
+    return job
+
+
+def request_pause(session: Session, tenant_id: str, job_id: str) -> Job:
+    """Pause a waiting job at once; flag a running one, whose supervisor stops it at the next module.
+
+    Raises: JobNotFound. IllegalTransition: the job is paused already, or has ended.
+    """
+    job = transitions.take(session, is_owned(Job, tenant_id), Job.id == job_id, Job.state.in_([State.QUEUED, State.RUNNING]))
+    if job is None:
+        raise IllegalTransition(job_id, get(session, tenant_id, job_id).state, State.PAUSED)
+    if job.state is State.RUNNING:
+        job.pause_requested = True
+        transitions.append(session, job, "note", {"level": "info", "message": "A pause was requested."})
+    else:
+        transitions.move(session, job, State.PAUSED)
+    session.flush()
+    return job
+
+
+def resume(session: Session, tenant_id: str, job_id: str) -> Job:
+    """Queue a paused job again, or take back the request where the pause has not come into force.
+
+    Raises: JobNotFound. IllegalTransition: the job is not paused.
+    """
+    is_to_pause = and_(Job.state == State.RUNNING, Job.pause_requested)
+    job = transitions.take(session, is_owned(Job, tenant_id), Job.id == job_id, or_(Job.state == State.PAUSED, is_to_pause))
+    if job is None:
+        raise IllegalTransition(job_id, get(session, tenant_id, job_id).state, State.QUEUED)
+    if job.state is State.RUNNING:
+        job.pause_requested = False
+        transitions.append(session, job, "note", {"level": "info", "message": "The pause was taken back."})
+        session.flush()
+        return job
+    job.claimable_at = transitions.now()
+    session.add(Ring(job_id=job.id, due_at=job.claimable_at))
+    return transitions.move(session, job, State.QUEUED)
+
+
+def change(
+    session: Session, tenant_id: str, job_id: str, *, labels: dict[str, str] | None = None, priority: int | None = None
+) -> Job:
+    """Change what is its user's own about a job; None leaves it. Raises: JobNotFound."""
+    job = transitions.lock(session, tenant_id, job_id)
+    if labels is not None:
+        job.labels = labels
+        renew_facets(session, job)
+    if priority is not None:
+        job.priority = priority
+    job.updated_at = transitions.now()
     session.flush()
     return job
 
@@ -151,211 +229,60 @@ def events_after(session: Session, job_id: str, seq: int, limit: int = 1000) -> 
     return session.scalars(query).all()
 
 
-def artifacts(session: Session, job_id: str) -> Sequence[Artifact]:
-    """The job's files by name; empty until it has succeeded. Raises: JobNotFound."""
-    get(session, job_id)
+def newest_event(session: Session, job_id: str, kind: str) -> Event | None:
+    """The job's last event of a type; None where there was none."""
+    query = select(Event).where(Event.job_id == job_id, Event.type == kind).order_by(Event.seq.desc()).limit(1)
+    return session.scalars(query).one_or_none()
+
+
+def artifacts(session: Session, tenant_id: str, job_id: str) -> Sequence[Artifact]:
+    """The job's files by name; empty until it has succeeded, the report alone once they expired. Raises: JobNotFound."""
+    get(session, tenant_id, job_id)
     return session.scalars(select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.name)).all()
 
 
-def artifact(session: Session, job_id: str, name: str) -> Artifact:
-    """Raises: JobNotFound, ArtifactNotFound."""
-    get(session, job_id)
-    found = session.get(Artifact, (job_id, name))
+def artifact_page(
+    session: Session, tenant_id: str, job_id: str, cursor: str | None = None, limit: int = DEFAULT_PAGE
+) -> Page[Artifact]:
+    """The same in pages. Raises: JobNotFound, InvalidCursor."""
+    get(session, tenant_id, job_id)
+    return read_page(session, select(Artifact).where(Artifact.job_id == job_id), (Artifact.name,), cursor, limit)
+
+
+def artifact(session: Session, tenant_id: str, job_id: str, name: str) -> Artifact:
+    """Raises: JobNotFound, ArtifactNotFound. ArtifactGone, ArtifactsExpired: it may have been among those that are gone."""
+    job = get(session, tenant_id, job_id)
+    found = None if "\0" in name else session.get(Artifact, (job_id, name))  # PostgreSQL fails at a zero byte
     if found is None:
+        _check_kept(job)
         raise ArtifactNotFound(job_id, name)
     return found
 
 
-def report(session: Session, job_id: str) -> Artifact:
+def complete_artifacts(session: Session, tenant_id: str, job_id: str) -> Sequence[Artifact]:
+    """All files of a job that has succeeded, by name.
+
+    Raises: JobNotFound, ArtifactsNotReady, ArtifactGone, ArtifactsExpired.
+    """
+    job = get(session, tenant_id, job_id)
+    _check_kept(job)
+    found = artifacts(session, tenant_id, job_id)
+    if not found:
+        raise ArtifactsNotReady(job_id, job.state)
+    return found
+
+
+def _check_kept(job: Job) -> None:
+    """Raises: ArtifactGone: users deleted the job's files. ArtifactsExpired: this server's policy did."""
+    if job.artifacts_deleted_at is not None:
+        raise ArtifactGone(job.id)
+    if job.artifacts_expired_at is not None:
+        raise ArtifactsExpired(job.id, job.artifacts_expired_at)
+
+
+def report(session: Session, tenant_id: str, job_id: str) -> Artifact:
     """The artifact that is the job's report. Raises: JobNotFound, ReportNotReady."""
-    job = get(session, job_id)
+    job = get(session, tenant_id, job_id)
     if job.state is not State.SUCCEEDED:
         raise ReportNotReady(job_id, job.state)
-    return artifact(session, job_id, REPORT_FILE)
-
-
-def claim(session: Session, owner: str, lease_s: float) -> Job | None:
-    """Take the best job that is due, or None. One UPDATE: of two workers, one gets it and the other the next."""
-    now = _now()
-    best = (
-        select(Job.id)
-        .where(Job.state == State.QUEUED, Job.claimable_at <= now)
-        .order_by(Job.priority.desc(), Job.created_at, Job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)  # PostgreSQL; SQLite has one writer at a time and needs none
-        .scalar_subquery()
-    )
-    job = _take(
-        session,
-        Job.id == best,
-        Job.state == State.QUEUED,
-        state=State.RUNNING,
-        attempt=Job.attempt + 1,
-        owner=owner,
-        lease_expires_at=now + timedelta(seconds=lease_s),
-    )
-    if job is None:
-        return None
-    job.started_at = job.started_at or now
-    _append(session, job, "state", {"state": State.RUNNING, "attempt": job.attempt})
-    session.flush()
-    return job
-
-
-def renew(session: Session, job_id: str, attempt: int, lease_s: float) -> bool:
-    """Keep the lease for another `lease_s` seconds. Returns: whether cancellation is requested. Raises: StaleAttempt."""
-    statement = (
-        update(Job)
-        .where(*_fence(job_id, attempt))
-        .values(lease_expires_at=_now() + timedelta(seconds=lease_s))
-        .returning(Job.cancel_requested)
-    )
-    is_cancel_requested = session.execute(statement).scalar_one_or_none()
-    if is_cancel_requested is None:
-        raise StaleAttempt(job_id, attempt)
-    return is_cancel_requested
-
-
-PROGRESS: dict[str, tuple[InstrumentedAttribute[Any], ...]] = {
-    "stage": (Job.stage,),
-    "activity": (Job.activity, Job.block, Job.blocks),
-    "block": (Job.block, Job.blocks, Job.fraction, Job.eta_s),
-}  # what each type of event says about the job's row
-
-
-def record(session: Session, job_id: str, attempt: int, event_type: str, data: dict[str, Any]) -> None:
-    """Append an event and bring the progress columns up to it. Raises: StaleAttempt."""
-    job = _take_running(session, job_id, attempt)
-    for column in PROGRESS.get(event_type, ()):
-        setattr(job, column.key, data.get(column.key))
-    if event_type == "stage":
-        job.activity = job.eta_s = None
-    _append(session, job, event_type, data)
-    session.flush()
-
-
-def succeed(
-    session: Session,
-    job_id: str,
-    attempt: int,
-    files: Sequence[StoredFile],
-    verdict: Outcome | None = None,
-    solutions: Sequence[StoredFile] = (),
-) -> Job:
-    """The end as hoped: the artifact's rows, those of its solutions, and the final state, together.
-
-    Args: verdict: of the report; a result that regressed is a success of the job all the same.
-    Raises: StaleAttempt.
-    """
-    job = _take_running(session, job_id, attempt)
-    for table, stored in ((Artifact, files), (Solution, solutions)):
-        session.add_all(
-            table(job_id=job_id, name=file.name, sha256=file.sha256, size_bytes=file.size_bytes, created_at=_now())
-            for file in stored
-        )
-    job.solution_bytes = sum(file.size_bytes for file in solutions) if solutions else None
-    job.fraction, job.verdict = 1.0, verdict
-    return _move(session, job, State.SUCCEEDED)
-
-
-def fail(session: Session, job_id: str, attempt: int, failure: Failure) -> Job:
-    """End the job for a reason that another attempt would meet again. Raises: StaleAttempt."""
-    return _move(session, _take_running(session, job_id, attempt), State.FAILED, failure)
-
-
-def cancelled(session: Session, job_id: str, attempt: int) -> Job:
-    """Confirm that the running job was stopped as its user asked. Raises: StaleAttempt."""
-    return _move(session, _take_running(session, job_id, attempt), State.CANCELLED)
-
-
-def retry(session: Session, job_id: str, attempt: int, reason: str, delay_s: float = 0.0) -> Job:
-    """Give the job back after a fault that was not its own; it fails if this was its last attempt. Raises: StaleAttempt."""
-    return _back_to_queue(session, _take_running(session, job_id, attempt), reason, delay_s)
-
-
-def hand_back(session: Session, job_id: str, attempt: int) -> Job:
-    """Give the job back because this worker shuts down; the attempt is not counted against it. Raises: StaleAttempt."""
-    job = _take_running(session, job_id, attempt)
-    job.max_attempts += 1  # the attempt itself is the fence and must not fall
-    return _back_to_queue(session, job, "The worker was shut down and gave the job back.")
-
-
-def requeue_expired(session: Session, now: datetime) -> list[Job]:
-    """Take jobs away from workers whose lease has run out: back to the queue, or failed after the last attempt."""
-    expired = select(Job.id, Job.attempt).where(Job.state == State.RUNNING, Job.lease_expires_at < now)
-    expired = expired.order_by(Job.id)  # two sweepers lock in one order
-    taken = []
-    for job_id, attempt in session.execute(expired).all():
-        job = _take(session, *_fence(job_id, attempt), Job.lease_expires_at < now)
-        if job is not None:
-            taken.append(_back_to_queue(session, job, "The worker was not heard of until its lease ran out."))
-    return taken
-
-
-def _back_to_queue(session: Session, job: Job, reason: str, delay_s: float = 0.0) -> Job:
-    """What becomes of a job whose attempt ended without a result."""
-    if job.cancel_requested:
-        return _move(session, job, State.CANCELLED)
-    if job.attempt >= job.max_attempts:
-        detail = f"Attempt {job.attempt} of {job.max_attempts} was the last. {reason}"
-        return _move(session, job, State.FAILED, Failure(type=ATTEMPTS_EXHAUSTED, title="No attempt is left", detail=detail))
-    job.claimable_at = _now() + timedelta(seconds=delay_s)
-    session.add(Ring(job_id=job.id, due_at=job.claimable_at))
-    return _move(session, job, State.QUEUED, reason=reason)
-
-
-def _move(session: Session, job: Job, to: State, failure: Failure | None = None, reason: str | None = None) -> Job:
-    """The one place where a job that is held by `_take` changes its state; only `claim` does so by itself.
-
-    Raises: IllegalTransition.
-    """
-    if to not in TRANSITIONS[job.state]:
-        raise IllegalTransition(job.id, job.state, to)
-    job.state = to
-    job.owner = job.lease_expires_at = job.stage = job.activity = job.eta_s = None
-    data: dict[str, Any] = {"state": to, "attempt": job.attempt}
-    if to in FINAL:
-        job.finished_at = _now()
-        job.cancel_requested = False
-    if failure is not None:
-        job.error = data["error"] = failure.model_dump()
-    if reason is not None:
-        data["reason"] = reason
-    if job.verdict is not None:
-        data["verdict"] = job.verdict
-    _append(session, job, "state", data)
-    session.flush()
-    return job
-
-
-def _fence(job_id: str, attempt: int) -> tuple[ColumnElement[bool], ...]:
-    return Job.id == job_id, Job.attempt == attempt, Job.state == State.RUNNING
-
-
-def _take_running(session: Session, job_id: str, attempt: int) -> Job:
-    job = _take(session, *_fence(job_id, attempt))
-    if job is None:
-        raise StaleAttempt(job_id, attempt)
-    return job
-
-
-def _take(session: Session, *where: ColumnElement[bool], **values: Any) -> Job | None:
-    """Lock the one row that fits, change it, and number its next event. The caller appends exactly that one event."""
-    statement = (
-        update(Job)
-        .where(*where)
-        .values(last_seq=Job.last_seq + 1, updated_at=_now(), **values)
-        .returning(Job)
-        .execution_options(synchronize_session=False, populate_existing=True)
-    )
-    return session.scalars(statement).one_or_none()
-
-
-def _append(session: Session, job: Job, event_type: str, data: dict[str, Any]) -> None:
-    session.add(
-        Event(job_id=job.id, seq=job.last_seq, type=event_type, data=data, attempt=job.attempt, created_at=job.updated_at)
-    )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+    return artifact(session, tenant_id, job_id, REPORT_FILE)

@@ -10,11 +10,17 @@ from compression.formats.catalog import check_output
 from compression.protocol import Acceptance, Calibration, Evaluation, Output
 from compression.recipe import Recipe, ResolvedRecipe, resolve
 from compression.verdict import check_acceptance, check_unlabelled
-from jobs.sources import parse_model_source, parse_text_source
+from jobs.limits import Limits
+from jobs.needs import Device
+from jobs.sourcing.sources import parse_model_source, parse_text_source
 
 LABEL_KEY_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$"
 LabelKey = Annotated[str, StringConstraints(pattern=LABEL_KEY_PATTERN)]
 LabelValue = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Labels = Annotated[
+    dict[LabelKey, LabelValue], Field(max_length=32, description="Free words of the user's own, to find the job by.")
+]
+Priority = Annotated[int, Field(ge=-100, le=100, description="Jobs of a higher one are taken first.")]
 
 EXAMPLES: list[Any] = [
     {"model": "demo:smollm2-135m", "recipe": {"sparsity": 0.5, "pattern": "2:4"}},
@@ -49,7 +55,8 @@ class JobRequest(BaseModel):
     model: str = Field(
         min_length=1,
         max_length=1024,
-        description="`demo:NAME`, `OWNER/NAME[@REVISION]` on the hub, or an absolute path under a model root of the server. "
+        description="`demo:NAME`, `OWNER/NAME[@REVISION]` on the hub, `upload:ID`, or an absolute path under a model root of "
+        "the server. "
         "To evaluate, also a model in a packed format that transformers loads.",
     )
     reference: str | None = Field(
@@ -60,14 +67,26 @@ class JobRequest(BaseModel):
     evaluation: Evaluation = Field(default_factory=Evaluation)
     acceptance: Acceptance = Field(default_factory=Acceptance)
     output: Output = Field(default_factory=Output)
-    labels: dict[LabelKey, LabelValue] = Field(
-        default_factory=dict, max_length=32, description="Free words of the user's own, to find the job by."
+    limits: Limits = Field(default_factory=Limits)
+    device: Device = Field(
+        "auto", description="What computes it: `cuda` waits for a GPU, `cpu` for a processor; `auto` takes what is free first."
     )
+    labels: Labels = Field(default_factory=dict)
+    priority: Priority = 0
 
     @property
     def text_uses(self) -> tuple[TextUse, ...]:
         """Every text that the job reads, each once, in a fixed order."""
         return text_uses(self.calibration.source if self.task == "compress" else None, self.evaluation.texts)
+
+
+class JobChange(BaseModel):
+    """What may be changed about a job afterwards. What is not given, or null, stays."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": [{"labels": {"team": "search"}}]})
+
+    labels: Labels | None = Field(None, description="In place of all that it has.")
+    priority: Priority | None = Field(None, description="Of effect while the job waits.")
 
 
 def check_request(request: JobRequest) -> ResolvedRecipe | None:

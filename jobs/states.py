@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Literal
 
-Task = Literal["compress", "evaluate", "export"]
+Task = Literal["compress", "evaluate", "export", "publish"]
 """What a job does. Every kind goes through the same queue, worker and states."""
 
 
@@ -18,11 +18,18 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Wish(StrEnum):
+    """What the user of a running job asks of its worker."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+
+
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.QUEUED: frozenset({State.RUNNING, State.CANCELLED}),
+    State.QUEUED: frozenset({State.RUNNING, State.PAUSED, State.CANCELLED}),
     # Back to queued: the worker was lost or gave the job back.
     State.RUNNING: frozenset({State.QUEUED, State.PAUSED, State.SUCCEEDED, State.FAILED, State.CANCELLED}),
-    State.PAUSED: frozenset({State.RUNNING, State.CANCELLED}),
+    State.PAUSED: frozenset({State.QUEUED, State.CANCELLED}),  # it holds no worker, so it waits for one again
     State.SUCCEEDED: frozenset(),
     State.FAILED: frozenset(),
     State.CANCELLED: frozenset(),

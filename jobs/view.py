@@ -1,6 +1,6 @@
 """The job as it is answered to clients."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,7 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from compression.formats.sizes import Forecast
 from compression.recipe import ResolvedRecipe
 from compression.report import Outcome
+from jobs.estimating.estimates import Estimate
 from jobs.failure import Failure
+from jobs.limits import running_s
+from jobs.publications import Published
 from jobs.states import State, Task
 from jobs.tables import Job
 
@@ -34,7 +37,10 @@ class Links(_View):
     report: str
     artifacts: str
     exports: str
+    publications: str
     cancel: str
+    pause: str
+    resume: str
 
 
 class JobView(_View):
@@ -54,6 +60,8 @@ class JobView(_View):
     )
     activity: str | None = Field(description="While compressing: loading, calibrating, solving or evaluating.")
     progress: Progress
+    running_s: float = Field(description="Seconds that workers have held the job, all attempts together.")
+    run_limit_s: float | None = Field(description="What `running_s` may reach; null: no limit.")
     attempt: int = Field(description="Counts the workers that have taken the job.")
     max_attempts: int
     created_at: datetime
@@ -65,10 +73,18 @@ class JobView(_View):
         description="As resolved: the method chosen, the defaults filled in; null for an evaluation."
     )
     labels: dict[str, str]
+    priority: int = Field(description="Jobs of a higher one are taken first.")
     forecast: Forecast | None = Field(description="Bytes of weights, foretold at submit; null where too little was known.")
+    estimate: Estimate | None = Field(description="What it was expected to need, at submit; null for an export.")
     solution_bytes: int | None = Field(description="Kept for exports to other formats; null where there are none.")
+    artifacts_expired_at: datetime | None = Field(
+        description="When its files, all but the report, were removed by this server's policy; null while they are kept."
+    )
+    artifacts_deleted_at: datetime | None = Field(description="Since then only the report is left of its files.")
+    publication: Published | None = Field(description="Of a publication that has succeeded: where the files are.")
     error: Failure | None
     cancel_requested: bool = Field(description="The job is running and will be cancelled in a moment.")
+    pause_requested: bool = Field(description="The job is running and will be paused in a moment.")
     links: Links
 
 
@@ -84,6 +100,8 @@ def job_view(job: Job) -> JobView:
         stage=job.stage,
         activity=job.activity,
         progress=Progress(block=job.block, blocks=job.blocks, fraction=job.fraction, eta_s=job.eta_s),
+        running_s=running_s(job, datetime.now(UTC)),
+        run_limit_s=job.run_limit_s,
         attempt=job.attempt,
         max_attempts=job.max_attempts,
         created_at=job.created_at,
@@ -93,10 +111,16 @@ def job_view(job: Job) -> JobView:
         request=job.request,
         recipe=ResolvedRecipe.model_validate(job.recipe) if job.recipe else None,
         labels=job.labels,
+        priority=job.priority,
         forecast=None if job.forecast is None else Forecast.model_validate(job.forecast),
+        estimate=None if job.estimate is None else Estimate.model_validate(job.estimate),
         solution_bytes=job.solution_bytes,
+        artifacts_expired_at=job.artifacts_expired_at,
+        artifacts_deleted_at=job.artifacts_deleted_at,
+        publication=None if job.publication is None else Published.model_validate(job.publication),
         error=None if job.error is None else Failure.model_validate(job.error),
         cancel_requested=job.cancel_requested,
+        pause_requested=job.pause_requested,
         links=_links(job.id),
     )
 
@@ -109,5 +133,8 @@ def _links(job_id: str) -> Links:
         report=f"{path}/report",
         artifacts=f"{path}/artifacts",
         exports=f"{path}/exports",
+        publications=f"{path}/publications",
         cancel=f"{path}/cancel",
+        pause=f"{path}/pause",
+        resume=f"{path}/resume",
     )

@@ -8,6 +8,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 python=.venv/bin/python
 export OMP_WAIT_POLICY=PASSIVE # threads that spin at barriers make a busy machine many times slower
+cores=$(getconf _NPROCESSORS_ONLN)
+processes=$((cores < 4 ? cores : 4)) # many tests wait rather than compute
+[ "$processes" = 1 ] || export OMP_NUM_THREADS=1
 failed=""
 
 check() {
@@ -19,11 +22,12 @@ check() {
 
 echo "== set-up"
 scripts/setup.sh dev || exit 1
+scripts/browser.sh
 
 check lint "$python" -m ruff check .
 check format "$python" -m ruff format --check .
 check types "$python" -m mypy
-check tests "$python" -m pytest "$@"
+check tests "$python" -m pytest -n "$processes" --dist loadfile "$@"
 
 echo
 if [ -n "$failed" ]; then

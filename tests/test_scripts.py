@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ["scripts/setup.sh", "scripts/test.sh", "scripts/demo.sh", ".ci/run"]
+OTHERS = ["scripts/check-formats.sh", "scripts/browser.sh"]
 OF_CUDA_BUILDS = re.compile(r"nvidia-.*|cuda-.*|triton")  # torch pins these itself
 
 # Answers `-m pip` and the checks by writing a line and failing on demand; everything else goes to the real interpreter.
@@ -38,6 +39,9 @@ def tree(tmp_path: Path) -> Path:
     python.parent.mkdir(parents=True)
     python.write_text(INTERPRETER.replace("REAL", sys.executable))
     python.chmod(0o755)
+    browser = tmp_path / "scripts" / "browser.sh"  # the real one would install something here
+    browser.write_text("#!/bin/sh\n")
+    browser.chmod(0o755)
     return tmp_path
 
 
@@ -55,7 +59,7 @@ def calls(tree: Path) -> list[str]:
     return said
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, "scripts/check-formats.sh"])
+@pytest.mark.parametrize("script", [*SCRIPTS, *OTHERS])
 def test_script_parses_and_is_executable(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)
     subprocess.run(["bash", "-n", str(ROOT / script)], check=True)
@@ -123,7 +127,9 @@ def test_interpreter_without_venv_is_refused_with_the_cure(tree: Path) -> None:
 def test_all_checks_run_and_pytest_gets_the_arguments(tree: Path) -> None:
     passed = run(tree, "scripts/test.sh", "-m", "not slow", "-x")
     assert passed.returncode == 0
-    assert calls(tree)[2:] == ["-m ruff check .", "-m ruff format --check .", "-m mypy", "-m pytest -m not slow -x"]
+    *checks, tests = calls(tree)[2:]
+    assert checks == ["-m ruff check .", "-m ruff format --check .", "-m mypy"]
+    assert tests == f"-m pytest -n {min(os.cpu_count() or 1, 4)} --dist loadfile -m not slow -x"
     assert "all checks and tests passed" in passed.stdout
 
 

@@ -116,6 +116,7 @@ FAMILIES = tuple(CONFIGS)
 MIXTURES = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "deepseek_v2", "deepseek_v3")
 
 CONFIGS["llama-wide"] = ("llama", _LLAMA | {"hidden_size": 64, "intermediate_size": 128})  # for groups of 64
+CONFIGS["llama-deep"] = ("llama", CONFIGS["llama-wide"][1] | {"num_hidden_layers": 4 * BLOCKS})  # for passes that take a while
 
 _BERT: dict[str, Any] = {
     "vocab_size": VOCABULARY + 2,

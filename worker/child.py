@@ -13,6 +13,9 @@ from typing import IO, Self
 
 from pydantic import ValidationError
 
+from jobs.failure import MAX_LAST_WORDS, exhausted
+from worker.control import Command
+from worker.endings import RunnerCrashed
 from worker.messages import MESSAGE, Message
 
 MAX_LINE_BYTES = 1024 * 1024
@@ -20,10 +23,6 @@ MAX_LAST_WORDS_BYTES = 64 * 1024  # kept for the log
 MAX_QUOTED = 8 * 1024  # characters of it that go into the job's record
 
 log = logging.getLogger(__name__)
-
-
-class RunnerCrashed(Exception):
-    """The runner ended without a result, or spoke what is not the protocol."""
 
 
 class Child:
@@ -34,7 +33,7 @@ class Child:
         environment: all that it gets.
         folder: its current folder.
         first_line: written to its standard input, which then stays open until the child is to go.
-        grace_s: from SIGTERM to SIGKILL.
+        grace_s: from being told to stop to SIGKILL.
     """
 
     def __init__(
@@ -52,10 +51,16 @@ class Child:
             start_new_session=True,
         )
         self._stopping, self._is_stopped = threading.Lock(), False
+        self._telling = threading.Lock()
         self._last_words = b""
         self._listener = threading.Thread(target=self._listen, name="runner-stderr", daemon=True)
         self._listener.start()
         self._tell(first_line)
+
+    @property
+    def pid(self) -> int:
+        """Of the runner, which leads the session and the group of all that it starts."""
+        return self._process.pid
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +90,19 @@ class Child:
         self._listener.join(self._grace_s)
         words = self._last_words.decode(errors="replace").strip()
         log.warning("the runner crashed; its last words:\n%s", words)
-        return RunnerCrashed(f"{_ending(self._process.returncode)} Its last words:\n{words[-MAX_QUOTED:]}")
+        code = self._process.returncode
+        failure = exhausted(f"{_ending(code)} Its last words:\n{words[-MAX_QUOTED:]}").model_copy(
+            update={
+                "exit_code": code if code >= 0 else None,
+                "exit_signal": _signal_name(-code) if code < 0 else None,
+                "last_words": words[-MAX_LAST_WORDS:],
+            }
+        )
+        return RunnerCrashed(failure)
+
+    def drain(self) -> None:
+        """Let the runner finish what would be lost, and stop then. Safe to call from any thread; does not wait."""
+        self._tell(Command.DRAIN.to_line())
 
     def stop(self) -> None:
         """End the runner's whole group: ask, then kill. Safe to call from any thread, and twice."""
@@ -93,7 +110,7 @@ class Child:
             if self._is_stopped:
                 return
             if not self._is_gone(0.0):
-                self._signal(signal.SIGTERM)
+                self._tell(Command.STOP.to_line())
                 self._is_gone(self._grace_s)
             self._signal(signal.SIGKILL)  # also whatever the runner may have started itself
             self._process.wait()
@@ -112,7 +129,8 @@ class Child:
 
     def _tell(self, line: bytes) -> None:
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it died at once; its exit code and last words say why
+        # Too late for one that has died, whose exit code and last words say why, or that was let go of.
+        with self._telling, suppress(BrokenPipeError, ValueError):
             self._process.stdin.write(line)
             self._process.stdin.flush()
 
@@ -126,7 +144,14 @@ def _ending(code: int) -> str:
     if code >= 0:
         return f"The runner ended with exit code {code} and without a result."
     hint = " (often: the system ran out of memory)" if -code == signal.SIGKILL else ""
-    return f"The runner was killed by {signal.Signals(-code).name}{hint}."
+    return f"The runner was killed by {_signal_name(-code)}{hint}."
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time one
+        return f"signal {number}"
 
 
 def _close(pipe: IO[bytes] | None) -> None:

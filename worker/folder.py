@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from compression.block_files import BLOCKS_FOLDER
 from jobs.database import Sessions
 from jobs.states import FINAL
 from jobs.tables import Job
@@ -20,6 +21,11 @@ class JobFolder:
     @property
     def work(self) -> Path:
         return self.root / "work"
+
+    @property
+    def blocks(self) -> Path:
+        """The finished blocks in `work`."""
+        return self.work / BLOCKS_FOLDER
 
     @property
     def out(self) -> Path:

@@ -1,4 +1,4 @@
-"""What the runner says on its pipe: the library's events, and at the end one result or one typed error."""
+"""What the runner says on its pipe: the library's events, and at the end one result, one typed error, or that it stopped."""
 
 from typing import Annotated, Literal
 
@@ -28,7 +28,14 @@ class Error(_Line):
     error: Failure
 
 
+class Stopped(_Line):
+    """The runner has stopped as it was told to; what was finished is on disk."""
+
+    type: Literal["stopped"] = "stopped"
+
+
 Message = Annotated[
-    StageStarted | ActivityStarted | LayerFinished | BlockFinished | Note | Result | Error, Field(discriminator="type")
+    StageStarted | ActivityStarted | LayerFinished | BlockFinished | Note | Result | Error | Stopped,
+    Field(discriminator="type"),
 ]
 MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)

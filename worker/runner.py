@@ -1,15 +1,14 @@
 """The child process: reads one spec, does its task, says what happens as JSON lines. Knows no database or broker.
 
-Its standard input stays open for as long as its supervisor lives; at its end the runner exits at once, so that no orphan
-computes on. The real standard output is kept for the protocol; what anything else prints goes to standard error.
+Its standard input stays open for as long as its supervisor lives, and brings commands (worker/control.py); at its end the
+runner exits at once, so that no orphan computes on. The real standard output is kept for the protocol; what anything else
+prints goes to standard error.
 """
 
 import fcntl
 import json
 import os
 import shutil
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,29 +17,29 @@ from typing import BinaryIO
 
 from pydantic import BaseModel
 
-from compression.errors import CompressionError
+from compression.errors import Cancelled, CompressionError
 from compression.manifest import REPORT_FILE
 from compression.report import Outcome
 from jobs.failure import from_compression_error
-from worker.messages import Error, Result
+from worker.control import Control
+from worker.messages import Error, Result, Stopped
 from worker.spec import SPEC, EvaluateSpec, ExportSpec, RunSpec, Spec
 
 Send = Callable[[BaseModel], None]
 
-SUPERVISOR_IS_GONE = 70  # exit status, seen by nobody
-
 
 def main() -> None:
-    send = _sender(_take_standard_output())
-    spec = SPEC.validate_json(sys.stdin.buffer.readline())
-    threading.Thread(target=_exit_with_supervisor, daemon=True).start()
-    with _sole_writer(spec.lock, spec.lock_timeout_s):
-        try:
-            run(spec, send)
-        except CompressionError as error:
-            send(Error(error=from_compression_error(error)))
-        else:
+    send, control = _sender(_take_standard_output()), Control()
+    spec = SPEC.validate_json(control.read_line())
+    control.listen()
+    try:
+        with _sole_writer(spec.lock, spec.lock_timeout_s, control.check):
+            run(spec, control.obeyed(send))
             send(Result(report=REPORT_FILE, verdict=_verdict(spec.out)))
+    except Cancelled:
+        send(Stopped())
+    except CompressionError as error:
+        send(Error(error=from_compression_error(error)))
 
 
 def run(spec: Spec, send: Send) -> None:
@@ -79,6 +78,9 @@ def _compress(spec: RunSpec, send: Send) -> None:
         keep_solutions=spec.solutions,
         cache=spec.cache,
         device=spec.device,
+        memory_limit_bytes=spec.memory_limit_bytes,
+        low_memory=spec.low_memory,
+        expected_s=spec.expected_s,
         provenance=spec.provenance,
         on_event=send,
     )
@@ -95,6 +97,7 @@ def _export(spec: ExportSpec, send: Send) -> None:
         origin=spec.origin,
         cache=spec.cache,
         device=spec.device,
+        memory_limit_bytes=spec.memory_limit_bytes,
         provenance=spec.provenance,
         on_event=send,
     )
@@ -113,6 +116,7 @@ def _evaluate(spec: EvaluateSpec, send: Send) -> None:
         work=spec.work,
         cache=spec.cache,
         device=spec.device,
+        low_memory=spec.low_memory,
         provenance=spec.provenance,
         on_event=send,
     )
@@ -140,21 +144,17 @@ def _sender(protocol: BinaryIO) -> Send:
     return send
 
 
-def _exit_with_supervisor() -> None:
-    while os.read(0, 4096):  # not through sys.stdin, whose lock would abort the interpreter's own way out
-        pass
-    os._exit(SUPERVISOR_IS_GONE)
-
-
 @contextmanager
-def _sole_writer(path: Path, timeout_s: float) -> Iterator[None]:
+def _sole_writer(path: Path, timeout_s: float, check: Callable[[], None]) -> Iterator[None]:
     """Hold the job's lock on this host. The runner of a lost attempt dies within moments; until then, wait for it.
 
+    Args: check: raises where the wait must end.
     Raises: TimeoutError.
     """
     deadline = time.monotonic() + timeout_s
     with path.open("w") as file:
         while not _try_lock(file.fileno()):
+            check()
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the runner of another attempt has not left {path.parent} within {timeout_s:g} s")
             time.sleep(0.1)

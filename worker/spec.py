@@ -26,6 +26,7 @@ class _Spec(BaseModel):
     lock_timeout_s: float
     cache: Path
     device: str
+    memory_limit_bytes: int | None = None
     provenance: dict[str, Any]
 
     @property
@@ -44,16 +45,18 @@ class _MeasuringSpec(_Spec):
     acceptance: Acceptance = Acceptance()
     texts: dict[str, Path]
     work: Path
+    low_memory: bool = False
 
 
 class RunSpec(_MeasuringSpec):
-    """A compression; it leaves its solutions in `solutions`."""
+    """A compression; it leaves its solutions in `solutions`. Args: expected_s: its time as foretold, by name of the device."""
 
     task: Literal["compress"] = "compress"
     recipe: Recipe
     calibration: Calibration
     output: Output
     solutions: Path
+    expected_s: dict[str, float] = {}
 
 
 class EvaluateSpec(_MeasuringSpec):

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from api.auth import Reader
 from api.context import InContext
 from jobs import repository
 
@@ -16,10 +17,10 @@ After = Annotated[int | None, Query(ge=0, le=MAX_SEQ, description="Number of the
 LastEventId = Annotated[int | None, Header(ge=0, le=MAX_SEQ, description="The same, as browsers send it; it wins.")]
 
 
-def _known(job_id: str, context: InContext) -> str:
+def _known(job_id: str, caller: Reader, context: InContext) -> str:
     """Refuse an unknown job while the answer can still have a status. Raises: JobNotFound."""
     with context.sessions() as session:
-        return repository.get(session, job_id).id
+        return repository.get(session, caller.tenant_id, job_id).id
 
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse)

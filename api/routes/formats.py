@@ -1,12 +1,13 @@
 """What an artifact can look like."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
+from api.auth import reader
 from api.views import FormatView
 from compression.formats.catalog import FORMATS
 from compression.formats.refusals import refusals
 
-router = APIRouter(prefix="/v1/formats", tags=["formats"])
+router = APIRouter(prefix="/v1/formats", tags=["formats"], dependencies=[Depends(reader)])
 
 
 @router.get("")

@@ -1,11 +1,12 @@
 """What can be done to a model."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
+from api.auth import reader
 from api.views import MethodView
 from compression.options import METHOD_OPTIONS
 
-router = APIRouter(prefix="/v1/methods", tags=["methods"])
+router = APIRouter(prefix="/v1/methods", tags=["methods"], dependencies=[Depends(reader)])
 
 
 @router.get("")

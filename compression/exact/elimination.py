@@ -15,7 +15,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-BATCH_BYTES = 64 * 2**20  # of inverses held at a time; larger batches gain nothing on a CPU
+from compression.budgets import BATCH_BYTES
+
 STEPS_BETWEEN_CUTS = (16, 128)  # an eighth of the inputs left, within these
 
 

@@ -8,9 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from compression.errors import VerificationError
+from compression.memory import available_bytes
 from compression.probe import Probe
 from compression.protocol import OutputFormat
 from compression.report import Verification
@@ -54,13 +53,21 @@ def unverified(loader: str, reason: str) -> Certificate:
 
 
 def certify(
-    folder: Path, output_format: OutputFormat, probe: Probe, scratch: Path, device: str, *, parameters: int
+    folder: Path,
+    output_format: OutputFormat,
+    probe: Probe,
+    scratch: Path,
+    device: str,
+    *,
+    parameters: int,
+    memory_limit_bytes: int | None = None,
 ) -> Certificate:
     """Load an artifact in a fresh process and compare what it gives with the probe.
 
     Args:
         scratch: an existing folder for the probe's file.
         parameters: of the model; loaders may unpack all of them.
+        memory_limit_bytes: that this process and its children are held to together.
     Raises: VerificationError: the loader fails on the artifact, or its outputs differ by more than rounding.
     """
     loader = LOADERS.get(output_format)
@@ -69,7 +76,7 @@ def certify(
     missing = [package for package in loader.packages if find_spec(package) is None]
     if missing:
         return unverified(" + ".join(loader.packages), f"not installed here: {', '.join(missing)}")
-    if not fits(parameters):
+    if not fits(parameters, memory_limit_bytes):
         return unverified(" + ".join(loader.packages), "the whole model does not fit in free memory")
     path = scratch / "probe.safetensors"
     probe.save(path)
@@ -105,11 +112,9 @@ def _check(found: dict[str, Any]) -> None:
         )
 
 
-def fits(parameters: int) -> bool:
+def fits(parameters: int, memory_limit_bytes: int | None = None) -> bool:
     """Whether a whole float32 model, with some room to run, fits in the free host memory."""
-    needed = parameters * 4 * 1.5
-    available: int = psutil.virtual_memory().available
-    return needed < available
+    return parameters * 4 * 1.5 < available_bytes(memory_limit_bytes)
 
 
 def _run(program: str, folder: Path, probe: Path, device: str) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from compression.formats import compressed_tensors, dense, gguf, gptq, sparse_packed, spqr
+from compression.formats import compressed_tensors, dense, gptq, sparse_packed, spqr
 from compression.formats.export import Export
 from compression.formats.shards import read_plain
 from compression.models.checkpoint import Checkpoint
@@ -38,11 +40,16 @@ class FormatFiles:
     may_share: bool = False
 
 
+def _of_gguf(name: str) -> Callable[..., Any]:
+    """A function of `gguf.py`, which is loaded when it is called: a bare machine has no gguf."""
+    return lambda *args: getattr(import_module("compression.formats.gguf"), name)(*args)
+
+
 FILES: dict[OutputFormat, FormatFiles] = {
     "dense": FormatFiles(dense.write, dense.read_matrix, may_share=True),
     "compressed-tensors": FormatFiles(compressed_tensors.write, compressed_tensors.read_matrix),
     "gptq": FormatFiles(gptq.write, gptq.read_matrix),
     "spqr": FormatFiles(spqr.write, spqr.read_matrix, check_source=spqr.check_source),
-    "gguf": FormatFiles(gguf.write, gguf.read_matrix, gguf.read_tensor, gguf.check_source),
+    "gguf": FormatFiles(_of_gguf("write"), _of_gguf("read_matrix"), _of_gguf("read_tensor"), _of_gguf("check_source")),
     "sparse-packed": FormatFiles(sparse_packed.write, sparse_packed.read_matrix, sparse_packed.read_tensor, may_share=True),
 }

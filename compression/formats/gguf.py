@@ -32,13 +32,13 @@ from compression.formats.export import Export, names_by_block, write_config
 from compression.formats.gguf_blocks import PLAIN_TYPES, encode, plain, row_bytes, type_of
 from compression.formats.gguf_file import open_gguf
 from compression.formats.gguf_tokenizer import describe_tokenizer
-from compression.formats.rules_gguf import ARCHITECTURES
-from compression.models.checkpoint import Checkpoint, read_json
+from compression.formats.rules_gguf import ARCHITECTURES, FILE
+from compression.models.checkpoint import Checkpoint
 from compression.models.ends import round_end, stored_ends
+from compression.models.untrusted import CONFIG, read_object
 from compression.plan import Plan, PlannedLayer
 from compression.weights import DenseWeights, Weights
 
-FILE = "model.gguf"
 RECOMPUTED = "rotary_emb.inv_freq"  # a buffer that old checkpoints hold
 FILE_TYPES = {
     Type.F32: LlamaFileType.ALL_F32,
@@ -101,11 +101,16 @@ def read_matrix(folder: Path, layer: PlannedLayer) -> Tensor:
 
 def read_tensor(folder: Path, name: str, shape: tuple[int, ...]) -> Tensor | None:
     """One parameter by its name in the model, in our order of rows; None: not stored."""
-    names = _Names(read_json(folder / "config.json"))
+    names = _Names(read_object(folder / CONFIG))
     tensor = open_gguf(folder / FILE).read(names.of(name))
     if tensor is not None and tuple(tensor.shape) != tuple(shape):
         raise UnsupportedModel(f"{FILE}: tensor {names.of(name)} has shape {tuple(tensor.shape)}, config.json says {shape}")
     return None if tensor is None else names.restore(name, tensor)
+
+
+def name_in_file(config: Mapping[str, Any], name: str) -> str:
+    """GGUF's name of a parameter of the model with this config.json. Raises: UnsupportedModel: it has none."""
+    return _Names(config).of(name)
 
 
 @lru_cache(maxsize=1)

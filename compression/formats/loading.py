@@ -4,7 +4,6 @@ The model is built from config.json and filled parameter by parameter. The folde
 fit is refused with file, tensor and reason.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -21,11 +20,16 @@ from compression.formats.files import FILES, FormatFiles
 from compression.formats.semi_structured import check_semi_structured, to_semi_structured
 from compression.manifest import MANIFEST_FILE
 from compression.matrix_view import matrix_view
-from compression.models.checkpoint import TORCH_DTYPES, read_json
+from compression.models.checkpoint import TORCH_DTYPES
+from compression.models.footprint import check_footprint
+from compression.models.headers import TensorInfo, read_folder
+from compression.models.refusing import refusing
 from compression.models.skeleton import frozen, parameters_on_meta
+from compression.models.untrusted import CONFIG, check_model_path, read_object
 from compression.plan import PlannedLayer
 from compression.protocol import OutputFormat
 
+MAX_MANIFEST_BYTES = 64_000_000  # a file a line
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in TORCH_DTYPES.values()}
 DAMAGE = (KeyError, ValueError, IndexError, TypeError, RuntimeError, StopIteration)  # what tensors that do not fit may raise
 
@@ -35,6 +39,7 @@ def load(
 ) -> PreTrainedModel:
     """Load an artifact folder. See `compression.formats.load`."""
     folder = Path(path)
+    check_model_path(folder)
     return load_as(artifact_format(folder), folder, dtype=dtype, device=device, semi_structured=semi_structured)
 
 
@@ -45,11 +50,11 @@ def load_as(
     torch_device = pick_device(device)
     if semi_structured:
         check_semi_structured(torch_device)
-    config = read_json(folder / "config.json")
+    config = read_object(folder / CONFIG)
     config.pop("quantization_config", None)
     architecture = read_architecture(config)
     storage_dtype = _storage_dtype(config)
-    model = _skeleton(config, dtype or storage_dtype)
+    model = _skeleton(config, dtype or storage_dtype, {} if name == "gguf" else read_folder(folder))
     _fill(model, FILES[name], folder, architecture, storage_dtype)
     nn.Module.to(model, torch_device)
     if semi_structured:
@@ -59,12 +64,12 @@ def load_as(
 
 def artifact_format(folder: Path) -> OutputFormat:
     """The format that an artifact's manifest names. Raises: UnsupportedModel: no artifact, or an unknown format."""
+    if not (folder / MANIFEST_FILE).exists():
+        raise UnsupportedModel(f"{folder.name} has no {MANIFEST_FILE}, so it is no artifact or an unfinished one")
     try:
-        name = json.loads((folder / MANIFEST_FILE).read_text("utf-8"))["format"]
-    except FileNotFoundError as error:
-        raise UnsupportedModel(f"{folder.name} has no {MANIFEST_FILE}, so it is no artifact or an unfinished one") from error
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UnsupportedModel(f"{MANIFEST_FILE} does not say the format: {error}") from error
+        name = read_object(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES)["format"]
+    except KeyError as error:
+        raise UnsupportedModel(f"{MANIFEST_FILE} does not say the format") from error
     if name not in get_args(OutputFormat):
         raise UnsupportedModel(f"{MANIFEST_FILE} names the format {name!r}; known are {', '.join(get_args(OutputFormat))}")
     return cast(OutputFormat, name)
@@ -77,13 +82,14 @@ def _storage_dtype(config: Mapping[str, Any]) -> torch.dtype:
     return DTYPES[name]
 
 
-def _skeleton(config: Mapping[str, Any], dtype: torch.dtype) -> PreTrainedModel:
-    try:
+def _skeleton(config: Mapping[str, Any], dtype: torch.dtype, tensors: Mapping[str, TensorInfo]) -> PreTrainedModel:
+    """Args: tensors: of the safetensors formats."""
+    with refusing("config.json describes no model that transformers can build"):
         parsed = CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
+        if tensors:
+            check_footprint(parsed, AutoModelForCausalLM, tensors, is_packed=True)
         with parameters_on_meta():
             model: PreTrainedModel = AutoModelForCausalLM.from_config(parsed, dtype=dtype, trust_remote_code=False)
-    except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError, RuntimeError) as error:
-        raise UnsupportedModel(f"config.json describes no model that transformers can build: {error}") from error
     model.eval()
     return model
 

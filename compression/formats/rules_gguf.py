@@ -10,6 +10,7 @@ from typing import Any
 from compression.options import LayerOptions, QuantizationOptions
 from compression.protocol import Output
 
+FILE = "model.gguf"  # of an artifact
 BLOCK = 32  # weights that share a scale in Q4_0, Q4_1 and Q8_0
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}  # model_type -> GGUF's name
 QWEN3_HEAD_DIM = 128  # of every published Qwen3; transformers' reader takes it for granted

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from compression.errors import UnsupportedModel
 from compression.families import Architecture, read_architecture
-from compression.models.checkpoint import read_json, read_tensors
+from compression.models.checkpoint import read_tensors
 from compression.models.headers import TensorInfo, read_folder
 from compression.models.stored_names import spellings
+from compression.models.untrusted import CONFIG, read_object
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _state(folder: Path) -> tuple[tuple[str, int, int], ...]:
 
 @lru_cache(maxsize=1)
 def _open(folder: Path, _: tuple[tuple[str, int, int], ...]) -> Shards:
-    config = {name: value for name, value in read_json(folder / "config.json").items() if name != "quantization_config"}
+    config = {name: value for name, value in read_object(folder / CONFIG).items() if name != "quantization_config"}
     return Shards(read_folder(folder), read_architecture(config))
 
 

@@ -7,23 +7,26 @@ from dataclasses import replace
 
 import torch
 
-from compression.hessian import SingularHessian
 from compression.layer import LayerProblem, LayerSolution
-from compression.methods.magnitude import magnitude
-from compression.methods.rtn import groups, rtn
-from compression.methods.sparsegpt import pruner_for, without_dead
-from compression.obs import Rounder, sweep
-from compression.options import JointOptions, MagnitudeOptions, RtnOptions
+from compression.methods.optq import by_rtn
+from compression.methods.rtn import groups
+from compression.methods.sparsegpt import by_magnitude, pruner_for, without_dead
+from compression.obs import sweep
+from compression.options import JointOptions
 from compression.registry import register
+from compression.rounder import Rounder
 from compression.weights import GridWeights
 
 
-@register(JointOptions)
+def _data_free(layer: LayerProblem, options: JointOptions) -> LayerSolution:
+    """Magnitude pruning, then round to nearest: zero is on the grid, so the mask survives."""
+    pruned_RC = torch.as_tensor(by_magnitude(layer, options).weights.to_dense())
+    return replace(by_rtn(replace(layer, W_RC=pruned_RC), options), method="magnitude + rtn")
+
+
+@register(JointOptions, fallback=_data_free, is_stackable=True)
 def joint(layer: LayerProblem, options: JointOptions) -> LayerSolution:
-    try:
-        factor = layer.hessian.factor(options.damp)
-    except SingularHessian as failure:
-        return _data_free(layer, options).after(failure.steps)
+    factor = layer.hessian.factor(options.damp)
     W_RC, group_C = without_dead(layer), groups(layer.W_RC, options)
     rounder = Rounder(
         W_RC.shape[0],
@@ -34,16 +37,8 @@ def joint(layer: LayerProblem, options: JointOptions) -> LayerSolution:
         scale_dtype=layer.scale_dtype,
         fitted=None,
     )
-    pruner = pruner_for(options, factor.U_CC)
+    pruner = pruner_for(layer, options, factor.U_CC)
     sweep(W_RC, factor.U_CC, pruner=pruner, rounder=rounder, block_size=options.block_size)
     codes_RC = rounder.codes_CR.T.contiguous()
     weights = GridWeights(codes_RC, rounder.scale_RG, rounder.zero_RG, group_C, options.bits)
     return LayerSolution(weights, options.method, factor.damp, factor.steps)
-
-
-def _data_free(layer: LayerProblem, options: JointOptions) -> LayerSolution:
-    """Magnitude pruning, then round to nearest: zero is on the grid, so the mask survives."""
-    pruned = magnitude(layer, MagnitudeOptions(sparsity=options.sparsity, pattern=options.pattern))
-    shared = options.model_dump(include=set(RtnOptions.model_fields) - {"method"})
-    problem = LayerProblem(layer.name, torch.as_tensor(pruned.weights.to_dense()), layer.hessian, layer.scale_dtype)
-    return replace(rtn(problem, RtnOptions(**shared)), method="magnitude + rtn")

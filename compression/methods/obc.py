@@ -17,17 +17,38 @@ from compression.registry import register
 from compression.weights import DenseWeights, GridWeights, Weights
 
 
-@register(ObcOptions)
+def _data_free(layer: LayerProblem, options: ObcOptions) -> LayerSolution:
+    """Magnitude pruning, rounding to nearest, or both: zero is on the grid, so the mask survives."""
+    pruned = None
+    if options.sparsity is not None:
+        pruned = _by_magnitude(layer, options, options.sparsity)
+        layer = LayerProblem(layer.name, pruned.weights.to_dense(), layer.hessian, layer.scale_dtype)
+    if options.quantization is None:
+        assert pruned is not None
+        return pruned
+    shared = options.quantization.model_dump(include=set(RtnOptions.model_fields) - {"method"})
+    rounded = rtn(layer, RtnOptions(**shared))
+    method = rounded.method if pruned is None else f"{pruned.method} + {rounded.method}"
+    return LayerSolution(rounded.weights, method)
+
+
+def _by_magnitude(layer: LayerProblem, options: ObcOptions, sparsity: float) -> LayerSolution:
+    if options.nm or options.tile == 1:
+        return magnitude(layer, MagnitudeOptions(sparsity=sparsity, pattern=options.pattern))
+    size_RG = layer.W_RC.square().unflatten(1, (-1, options.tile)).sum(-1)
+    keep_RG = keep_largest(size_RG, round(sparsity * size_RG.numel()))
+    keep_RC = keep_RG.repeat_interleave(options.tile, 1)
+    return LayerSolution(DenseWeights(torch.where(keep_RC, layer.W_RC, 0)), "magnitude")
+
+
+@register(ObcOptions, fallback=_data_free)
 def obc(layer: LayerProblem, options: ObcOptions) -> LayerSolution:
-    try:
-        factor = layer.hessian.factor(options.damp)
-    except SingularHessian as failure:
-        return _data_free(layer, options).after(failure.steps)
+    factor = layer.hessian.factor(options.damp)
     try:
         weights = _solve(layer, options, layer.hessian.damped(factor.damp, torch.float64))
-    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+    except torch.linalg.LinAlgError as failure:  # type: ignore[attr-defined]
         failed = f"not positive definite with damp {factor.damp:g} in float64"
-        return _data_free(layer, options).after((*factor.steps, failed))
+        raise SingularHessian((*factor.steps, failed)) from failure
     return LayerSolution(weights, options.method, factor.damp, factor.steps)
 
 
@@ -66,27 +87,3 @@ def _rounded(
     places = PlaceGrids(scale_RC, zero_RC, quantization.bits, quantization.offset)
     codes_RC = round_greedily(W_RC, H_CC, B_CC, keep_RC, places).to(torch.uint8)
     return GridWeights(codes_RC, scale_RG, zero_RG, group_C, quantization.bits, quantization.offset)
-
-
-def _data_free(layer: LayerProblem, options: ObcOptions) -> LayerSolution:
-    """Magnitude pruning, rounding to nearest, or both: zero is on the grid, so the mask survives."""
-    pruned = None
-    if options.sparsity is not None:
-        pruned = _by_magnitude(layer, options, options.sparsity)
-        layer = LayerProblem(layer.name, pruned.weights.to_dense(), layer.hessian, layer.scale_dtype)
-    if options.quantization is None:
-        assert pruned is not None
-        return pruned
-    shared = options.quantization.model_dump(include=set(RtnOptions.model_fields) - {"method"})
-    rounded = rtn(layer, RtnOptions(**shared))
-    method = rounded.method if pruned is None else f"{pruned.method} + {rounded.method}"
-    return LayerSolution(rounded.weights, method)
-
-
-def _by_magnitude(layer: LayerProblem, options: ObcOptions, sparsity: float) -> LayerSolution:
-    if options.nm or options.tile == 1:
-        return magnitude(layer, MagnitudeOptions(sparsity=sparsity, pattern=options.pattern))
-    size_RG = layer.W_RC.square().unflatten(1, (-1, options.tile)).sum(-1)
-    keep_RG = keep_largest(size_RG, round(sparsity * size_RG.numel()))
-    keep_RC = keep_RG.repeat_interleave(options.tile, 1)
-    return LayerSolution(DenseWeights(torch.where(keep_RC, layer.W_RC, 0)), "magnitude")

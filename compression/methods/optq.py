@@ -1,27 +1,27 @@
 """OPTQ (GPTQ): round column by column, each rounding error is pushed onto the columns not yet rounded. arXiv:2210.17323."""
 
-from compression.hessian import SingularHessian
 from compression.layer import LayerProblem, LayerSolution
 from compression.methods.rtn import fit_groups, groups, rtn
 from compression.methods.sparsegpt import without_dead
-from compression.obs import Rounder, sweep
-from compression.options import OptqOptions, RtnOptions
+from compression.obs import sweep
+from compression.options import OptqOptions, QuantizationOptions, RtnOptions
 from compression.registry import register
+from compression.rounder import Rounder
 from compression.weights import GridWeights
 
 
-@register(OptqOptions)
+def by_rtn(layer: LayerProblem, options: QuantizationOptions) -> LayerSolution:
+    return rtn(layer, RtnOptions(**options.model_dump(include=set(RtnOptions.model_fields) - {"method"})))
+
+
+@register(OptqOptions, fallback=by_rtn, is_stackable=True)
 def optq(layer: LayerProblem, options: OptqOptions) -> LayerSolution:
     """With act_order columns are visited by falling diag(H).
 
     Static groups are fitted first, on the original weights in storage order, so that the order leaves no trace in the
     result; dynamic groups are runs of the visiting order, and the solution says which column is in which.
     """
-    try:
-        factor = layer.hessian.factor(options.damp, by_activity=options.act_order)
-    except SingularHessian as failure:
-        shared = options.model_dump(include=set(RtnOptions.model_fields) - {"method"})
-        return rtn(layer, RtnOptions(**shared)).after(failure.steps)
+    factor = layer.hessian.factor(options.damp, by_activity=options.act_order)
     W_RC, group_C = without_dead(layer), groups(layer.W_RC, options)
     order_C = layer.hessian.activity_order() if options.act_order else None
     visited_RC = W_RC if order_C is None else W_RC[:, order_C]

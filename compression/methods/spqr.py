@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from compression.hessian import SingularHessian
 from compression.layer import LayerProblem, LayerSolution
 from compression.methods.sparsegpt import without_dead
 from compression.obs import sweep
@@ -15,15 +14,19 @@ from compression.spqr_weights import SpqrWeights
 DATA_FREE = "spqr without calibration"
 
 
-@register(SpqrOptions)
+def _data_free(layer: LayerProblem, options: SpqrOptions) -> LayerSolution:
+    """The same grids and outliers with H = 1: round to nearest, in a form that the same file can hold."""
+    eye_CC = torch.eye(layer.W_RC.shape[1], device=layer.W_RC.device)
+    return LayerSolution(_solve(layer.W_RC, eye_CC, None, options), DATA_FREE)
+
+
+@register(SpqrOptions, fallback=_data_free)
 def spqr(layer: LayerProblem, options: SpqrOptions) -> LayerSolution:
-    """With act_order groups are runs of columns by falling diag(H), and the solution keeps the order."""
-    try:
-        factor = layer.hessian.factor(options.damp, by_activity=options.act_order)
-    except SingularHessian as failure:
-        # The same grids and outliers with H = 1: round to nearest, in a form that the same file can hold.
-        eye_CC = torch.eye(layer.W_RC.shape[1], device=layer.W_RC.device)
-        return LayerSolution(_solve(layer.W_RC, eye_CC, None, options), DATA_FREE).after(failure.steps)
+    """With act_order groups are runs of columns by falling diag(H), and the solution keeps the order.
+
+    Not stackable: the threshold of outliers and the runs of rows that share second-level grids are those of one matrix.
+    """
+    factor = layer.hessian.factor(options.damp, by_activity=options.act_order)
     order_C = layer.hessian.activity_order() if options.act_order else None
     return LayerSolution(_solve(without_dead(layer), factor.U_CC, order_C, options), options.method, factor.damp, factor.steps)
 

@@ -1,7 +1,6 @@
 """A local checkpoint folder: config, tensors by name, digest."""
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -15,7 +14,9 @@ from torch import Tensor
 from compression.errors import UnsupportedModel
 from compression.families import Architecture, read_architecture
 from compression.models.headers import TensorInfo, read_folder
+from compression.models.refusing import refusing
 from compression.models.stored_names import stored_name
+from compression.models.untrusted import CONFIG, read_object
 
 TORCH_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -30,7 +31,7 @@ class Checkpoint:
         if not folder.is_dir():
             raise UnsupportedModel(f"{folder} is not a folder")
         self.folder = folder
-        self.config: dict[str, Any] = read_json(folder / "config.json")
+        self.config: dict[str, Any] = read_object(folder / CONFIG)
         self.architecture: Architecture = read_architecture(self.config)
         self.tensors: Mapping[str, TensorInfo] = read_folder(folder)
 
@@ -77,7 +78,7 @@ def opened(folder: Path) -> Checkpoint:
 
     A model of many experts has tens of thousands of matrices, and reading its headers takes a second.
     """
-    files = [folder / "config.json", *folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]
+    files = [folder / CONFIG, *folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]
     return _opened(folder, tuple(sorted((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)))
 
 
@@ -89,7 +90,7 @@ def _opened(folder: Path, _: tuple[tuple[str, int, int], ...]) -> Checkpoint:
 def digest(folder: Path, files: Iterable[Path]) -> str:
     """SHA-256 over config.json and the weight files, in name order."""
     whole = hashlib.sha256()
-    for path in [folder / "config.json", *sorted(files)]:
+    for path in [folder / CONFIG, *sorted(files)]:
         with path.open("rb") as stream:
             whole.update(f"{path.name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     return whole.hexdigest()
@@ -102,19 +103,6 @@ def read_tensors(tensors: Mapping[str, TensorInfo], names: Iterable[str]) -> dic
         by_file.setdefault(tensors[name].file, []).append(name)
     found: dict[str, Tensor] = {}
     for file, wanted in by_file.items():
-        with safe_open(file, framework="pt") as shard:
+        with refusing(f"{file.name} cannot be read"), safe_open(file, framework="pt") as shard:
             found.update((name, shard.get_tensor(name)) for name in wanted)
     return found
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A model's config. Raises: UnsupportedModel: it is not there, or holds no object."""
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise UnsupportedModel("the model folder has no config.json") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise UnsupportedModel(f"config.json cannot be read: {error}") from error
-    if not isinstance(data, dict):
-        raise UnsupportedModel("config.json does not hold an object")
-    return data

@@ -10,15 +10,17 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from gguf import GGML_QUANT_SIZES, GGUFReader
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from compression.errors import UnsupportedModel
 from compression.models.quiet import quiet_transformers
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader
 
 _SHARD_SIZE = "2GB"
 
@@ -34,6 +36,8 @@ def dequantize_once(gguf: Path, cache: Path) -> tuple[Path, tuple[str, ...]]:
     Returns: the folder, and notes for the report on how the source was quantised, read from its tensors.
     Raises: UnsupportedModel: the file is damaged, or describes a model that cannot be rebuilt exactly.
     """
+    from gguf import GGUFReader  # where there is such a file alone: a bare machine has no gguf
+
     with _refusing(gguf):
         reader = GGUFReader(gguf)
         _check_rope(reader)
@@ -59,7 +63,7 @@ def _refusing(gguf: Path) -> Iterator[None]:
         raise UnsupportedModel(f"{gguf.name} cannot be read as a GGUF model: {error}") from error
 
 
-def _check_rope(reader: GGUFReader) -> None:
+def _check_rope(reader: "GGUFReader") -> None:
     """Refuse scaled rotary embeddings: transformers drops the factors that a GGUF keeps for them."""
     scaled = [tensor.name for tensor in reader.tensors if tensor.name.startswith("rope_")]
     scaled += [key for key in reader.fields if ".rope.scaling.type" in key and reader.fields[key].contents() != "none"]
@@ -67,7 +71,7 @@ def _check_rope(reader: GGUFReader) -> None:
         raise UnsupportedModel(f"its rotary embeddings are scaled ({', '.join(scaled)}), and that scaling would be lost")
 
 
-def _quantization_notes(reader: GGUFReader) -> tuple[str, ...]:
+def _quantization_notes(reader: "GGUFReader") -> tuple[str, ...]:
     """Say for each block-wise type of the file on which grid how many of its weights lie."""
     weights: Counter[Any] = Counter()
     for tensor in reader.tensors:
@@ -82,11 +86,15 @@ def _quantization_notes(reader: GGUFReader) -> tuple[str, ...]:
 
 
 def _is_grid(kind: Any) -> bool:
+    from gguf import GGML_QUANT_SIZES
+
     return bool(GGML_QUANT_SIZES[kind][0] > 1)
 
 
 def _grid(kind: Any) -> str:
     """Such as `Q4_1 (4 bit in groups of 32)`; K-quants divide their blocks of 256 further."""
+    from gguf import GGML_QUANT_SIZES
+
     block, size_bytes = GGML_QUANT_SIZES[kind]
     named_bits = re.match(r"(?:I|T)?Q(\d)", kind.name)
     bits = named_bits[1] if named_bits else f"{8 * size_bytes / block:.2f}"
@@ -98,11 +106,11 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write(gguf: Path, reader: GGUFReader, done: Path) -> None:
+def _write(gguf: Path, reader: "GGUFReader", done: Path) -> None:
     """Write the folder beside its final place, then rename: another process may be doing the same."""
     done.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".gguf-", dir=done.parent) as scratch, quiet_transformers():
-        folder = Path(scratch) / done.name
+        folder, gguf = Path(scratch) / done.name, _alone(gguf, Path(scratch))
         _load(gguf, reader).save_pretrained(folder, max_shard_size=_SHARD_SIZE)
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
         try:
@@ -112,7 +120,16 @@ def _write(gguf: Path, reader: GGUFReader, done: Path) -> None:
                 raise
 
 
-def _load(gguf: Path, reader: GGUFReader) -> PreTrainedModel:
+def _alone(gguf: Path, scratch: Path) -> Path:
+    """The file in a folder of its own: transformers would also read a config or tokenizer that lies beside it."""
+    folder = scratch / "source"
+    folder.mkdir()
+    alone = folder / gguf.name
+    alone.symlink_to(gguf.resolve())
+    return alone
+
+
+def _load(gguf: Path, reader: "GGUFReader") -> PreTrainedModel:
     """Build the model from the file, or refuse if a tensor of either side has no counterpart.
 
     `from_pretrained(gguf_file=...)` does the same but fills gaps with random weights, and asks for accelerate.

@@ -16,9 +16,13 @@ from transformers import AutoConfig
 
 from compression.errors import UnsupportedModel
 from compression.families.base import Matrix
+from compression.heap import give_back_freed_memory
 from compression.models.auto import AUTO_CLASSES
 from compression.models.checkpoint import Checkpoint
 from compression.models.ends import RoundedEnds
+from compression.models.footprint import check_footprint
+from compression.models.read_ahead import ReadAhead
+from compression.models.refusing import refusing
 from compression.models.skeleton import frozen, parameters_on_meta
 from compression.models.storage import assemble, check_values
 from compression.protocol import Embeddings
@@ -63,10 +67,13 @@ class StreamedModel:
         self.checkpoint, self.device, self.compute_dtype = checkpoint, device, compute_dtype
         self.injected: Tensor | None = None
         self.recorded: list[tuple[Tensor, BlockCall]] = []
-        config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
-        with parameters_on_meta():
-            auto_class = AUTO_CLASSES[checkpoint.architecture.task]
+        auto_class = AUTO_CLASSES[checkpoint.architecture.task]
+        with refusing("config.json cannot be read by transformers"):
+            config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
+        check_footprint(config, auto_class, checkpoint.tensors)
+        with refusing("config.json describes no model that transformers can build"), parameters_on_meta():
             self._model = auto_class.from_config(config, dtype=compute_dtype, trust_remote_code=False).eval()
+        self._ahead = ReadAhead(checkpoint, device)
         self._options = {} if checkpoint.architecture.is_encoder else {"use_cache": False}
         path = checkpoint.architecture.block_path
         self._blocks: list[nn.Module] = list(self._model.get_submodule(path))
@@ -108,10 +115,12 @@ class StreamedModel:
             return self.logits(hidden_1LD)
 
     def load_block(self, index: int) -> nn.Module:
-        """Block `index` (from 0) on the device with its dense weights."""
+        """Block `index` (from 0) on the device with its dense weights; those of the next one are read meanwhile."""
         block = self._blocks[index]
-        architecture = self.checkpoint.architecture
-        self._fill(block, f"{architecture.block_path}.{index}.", architecture.block(index))
+        self._fill(block, self._prefix(index), self.checkpoint.architecture.block(index))
+        if index + 1 < len(self._blocks):
+            following, prefix = self._blocks[index + 1], self._prefix(index + 1)
+            self._ahead.start(lambda: filter(None, self._stored(following, prefix).values()))
         return block.to(self.device)
 
     def free_block(self, index: int) -> None:
@@ -120,6 +129,7 @@ class StreamedModel:
             for name, parameter in module._parameters.items():
                 if parameter is not None:
                     module._parameters[name] = frozen(parameter.to("meta"))
+        give_back_freed_memory()
 
     def _storage_dtype(self, name: str) -> torch.dtype:
         stored = self.checkpoint.stored_name(name)
@@ -132,10 +142,9 @@ class StreamedModel:
         Args: matrices: of a block; those of a fused parameter that the checkpoint holds in pieces are put together.
         """
         tied: dict[str, str] = dict(getattr(self._model, "all_tied_weights_keys", None) or {})
-        names = {name for name, _ in root.named_parameters(remove_duplicate=False)}
-        buffers = set(root.state_dict()) - names
-        stored = {name: self.checkpoint.stored_name(prefix + name) for name in sorted(names | buffers)}
-        tensors = self.checkpoint.read(tensor for tensor in stored.values() if tensor is not None)
+        names = _parameters(root)
+        stored = self._stored(root, prefix)
+        tensors = self._ahead.take(filter(None, stored.values()))
         for name, tensor in stored.items():
             if tensor is not None:
                 self._place(root, name, tensors[tensor], tensor)
@@ -150,6 +159,14 @@ class StreamedModel:
             else:
                 raise UnsupportedModel(f"the checkpoint has no tensor {prefix + name}")
 
+    def _prefix(self, index: int) -> str:
+        return f"{self.checkpoint.architecture.block_path}.{index}."
+
+    def _stored(self, root: nn.Module, prefix: str) -> dict[str, str | None]:
+        """The checkpoint's name of each parameter and stored buffer below `root`."""
+        names = _parameters(root) | set(root.state_dict())
+        return {name: self.checkpoint.stored_name(prefix + name) for name in sorted(names)}
+
     def _place(self, root: nn.Module, name: str, tensor: Tensor, stored: str) -> None:
         parent, _, leaf = name.rpartition(".")
         module = root.get_submodule(parent)
@@ -157,8 +174,13 @@ class StreamedModel:
         assert present is not None
         if tensor.shape != present.shape:
             raise UnsupportedModel(f"tensor {stored} has shape {tuple(tensor.shape)}, its config says {tuple(present.shape)}")
+        tensor = tensor.to(self.device, non_blocking=True)  # as it is stored, often half as large
         check_values(stored, tensor)
         if leaf in module._parameters:
             module._parameters[leaf] = frozen(tensor.to(self.compute_dtype))
         else:
             module._buffers[leaf] = tensor.to(present.dtype)
+
+
+def _parameters(root: nn.Module) -> set[str]:
+    return {name for name, _ in root.named_parameters(remove_duplicate=False)}

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
@@ -13,9 +12,12 @@ from transformers.quantizers.auto import AutoHfQuantizer
 
 from compression.errors import UnsupportedModel
 from compression.formats.loading import load_as
+from compression.memory import available_bytes
 from compression.models.checkpoint import TORCH_DTYPES
+from compression.models.footprint import check_footprint
 from compression.models.headers import TensorInfo, read_folder
 from compression.models.quiet import quiet_transformers
+from compression.models.refusing import refusing
 from compression.protocol import OutputFormat
 
 ROOM = 1.5  # of the weights, for activations and one window's logits
@@ -40,6 +42,7 @@ class WholeModel:
             raise UnsupportedModel(
                 f"transformers cannot load it: quant_method {packing.get('quant_method')!r} is unknown to it"
             )
+        check_footprint(self.config, AutoModelForCausalLM, self.tensors, is_packed=packing is not None or artifact is not None)
         self._model: PreTrainedModel | None = None
 
     @property
@@ -64,7 +67,7 @@ class WholeModel:
 
     def _require_room(self) -> None:
         needed = ROOM * sum(_expanded_bytes(info) for info in self.tensors.values())
-        available = psutil.virtual_memory().available
+        available = available_bytes()
         if needed > available:
             raise UnsupportedModel(
                 f"a model in this format is loaded whole, which needs about {needed / 1e9:.1f} GB, and "
@@ -73,11 +76,9 @@ class WholeModel:
 
 
 def _config(folder: Path) -> PretrainedConfig:
-    try:
+    with refusing("transformers knows no such architecture"):
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnsupportedModel(f"transformers knows no such architecture: {error}") from error
-    return config.get_text_config()
+        return config.get_text_config()
 
 
 def _knows(packing: dict[str, Any]) -> bool:
@@ -92,14 +93,12 @@ def _expanded_bytes(info: TensorInfo) -> int:
 
 def _load(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": False, "use_safetensors": True}
-    try:
-        with quiet_transformers():
+    with refusing("transformers cannot load it"), quiet_transformers():
+        try:
             loading: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
-            model, found = loading
-    except ImportError as error:
-        raise UnsupportedModel(f"its format needs a package that is not installed here: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
-        raise UnsupportedModel(f"transformers cannot load it: {error}") from error
+        except ImportError as error:
+            raise UnsupportedModel(f"its format needs a package that is not installed here: {error}") from error
+        model, found = loading
     if found["missing_keys"]:
         raise UnsupportedModel(f"the checkpoint lacks {min(found['missing_keys'])}, which transformers would make up")
     whole: PreTrainedModel = model

@@ -6,23 +6,30 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 
 from api.app import create_app
 from jobs import database
+from jobs.access.keys import local_key
+from jobs.access.secrets import new_master_key
 from jobs.database import Sessions
 from jobs.settings import Settings
+from tests.api.documented import Documented
 from tests.api.standin import Worker
 
 NO_BROKER = "redis://127.0.0.1:1/0"  # nothing listens on port 1; the API writes rows and needs no broker for that
 
+UNLIMITED = {"reads_per_minute": 0, "writes_per_minute": 0, "failed_keys_per_minute": 0}
 NO_HUB = "http://127.0.0.1:1"  # so that no test asks the real one
 
 Submit = Callable[..., str]
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    made = Settings(data_dir=tmp_path / "data", broker_url=NO_BROKER, hub_endpoint=NO_HUB)
+def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
+    """A test may give more of them, as an indirect parameter."""
+    given = {"secret_keys": (SecretStr(new_master_key()),), **UNLIMITED} | getattr(request, "param", {})
+    made = Settings(data_dir=tmp_path / "data", broker_url=NO_BROKER, hub_endpoint=NO_HUB, **given)
     database.migrate(made)
     return made
 
@@ -35,13 +42,22 @@ def sessions(settings: Settings) -> Iterator[Sessions]:
 
 
 @pytest.fixture
+def api_key(settings: Settings, sessions: Sessions) -> str:
+    """The key of this machine's own user, as `scalpel serve` makes it."""
+    with sessions.begin() as session:
+        return local_key(session, settings.local_key_file)
+
+
+@pytest.fixture
 def app(settings: Settings) -> FastAPI:
     return create_app(settings)
 
 
 @pytest.fixture
-def web(app: FastAPI) -> Iterator[TestClient]:
-    with TestClient(app, base_url="http://127.0.0.1:8321", raise_server_exceptions=False) as client:
+def web(app: FastAPI, api_key: str) -> Iterator[TestClient]:
+    headers = {"Authorization": f"Bearer {api_key}"}
+    with TestClient(app, base_url="http://127.0.0.1:8321", headers=headers, raise_server_exceptions=False) as client:
+        client.event_hooks = {"response": [Documented(app).check]}
         yield client
 
 

@@ -31,16 +31,15 @@ def test_readiness_names_the_part_that_is_down(web: TestClient) -> None:
     answer = web.get("/readyz")
     assert (answer.status_code, answer.json()["detail"]) == (503, "down: broker")
     assert {part["field"]: part["detail"] for part in answer.json()["errors"]} == {
-        "database": "ok", "broker": "down", "artifacts": "ok",
+        "database": "ok", "schema": "ok", "broker": "down", "artifacts": "ok",
     }  # fmt: skip
 
 
 def test_service_is_ready_when_every_part_answers(settings: Settings, valkey: ValkeyServer) -> None:  # noqa: F811
     app = create_app(settings.model_copy(update={"broker_url": valkey.url}))
     with TestClient(app, base_url="http://127.0.0.1") as web:
-        assert web.get("/readyz").json() == {
-            "status": "ready", "checks": {"database": "ok", "broker": "ok", "artifacts": "ok"},
-        }  # fmt: skip
+        checks = {"database": "ok", "schema": "ok", "broker": "ok", "artifacts": "ok"}
+        assert web.get("/readyz").json() == {"status": "ready", "checks": checks, "maintain_age_s": None, "workers": 0}
         valkey.stop()
         assert web.get("/readyz").status_code == 503
 
@@ -59,7 +58,7 @@ def test_methods_are_listed_with_their_schema(web: TestClient) -> None:
 
 
 def test_listed_models_can_be_asked_for(web: TestClient) -> None:
-    for model in web.get("/v1/models").json():
+    for model in web.get("/v1/models").json()["items"]:
         check_request(JobRequest.model_validate({"model": model["name"], "recipe": {"bits": 4}}))
 
 
@@ -80,11 +79,16 @@ def test_openapi_examples_are_accepted(web: TestClient, openapi: dict[str, Any])
         assert web.post("/v1/jobs", json=example).status_code == 202
 
 
-def test_openapi_says_that_every_refusal_is_a_problem(openapi: dict[str, Any]) -> None:
+def test_openapi_names_every_refusal_as_a_problem(openapi: dict[str, Any]) -> None:
     assert openapi["info"]["version"] == version("scalpel")
     for path in openapi["paths"].values():
         for operation in path.values():
-            assert list(operation["responses"]["4XX"]["content"]) == ["application/problem+json"]
+            assert {"400", "500", "503"} <= operation["responses"].keys()
+            for status, answer in operation["responses"].items():
+                assert status.isdecimal()
+                assert (list(answer.get("content", ())) == ["application/problem+json"]) is (int(status) >= 400), answer
+    submit = openapi["paths"]["/v1/jobs"]["post"]["responses"]
+    assert submit.keys() == {"202", "400", "401", "403", "409", "413", "415", "422", "429", "500", "503"}
 
 
 def test_openapi_documents_files_as_bytes_and_events_as_a_stream(openapi: dict[str, Any]) -> None:

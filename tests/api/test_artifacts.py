@@ -1,9 +1,12 @@
 import hashlib
+from datetime import UTC, datetime
 
 import pytest
 from fastapi.testclient import TestClient
 
+from jobs.database import Sessions
 from jobs.settings import Settings
+from jobs.store.retention import expire_artifacts
 from tests.api.conftest import Submit
 from tests.api.standin import Worker
 
@@ -20,12 +23,23 @@ def path(submit: Submit, worker: Worker) -> str:
 
 
 def test_artifacts_are_listed_with_size_hash_and_address(web: TestClient, path: str) -> None:
-    assert web.get(path).json()[0] == {
+    assert web.get(path).json()["items"][0] == {
         "name": NAME,
         "size_bytes": len(CONTENT),
         "sha256": hashlib.sha256(CONTENT).hexdigest(),
         "href": f"{path}/{NAME}",
     }
+
+
+def test_expired_file_is_gone_and_its_report_is_not(web: TestClient, path: str, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        assert expire_artifacts(session, datetime.now(UTC)) == 1
+    answer = web.get(f"{path}/{NAME}")
+    assert (answer.status_code, answer.json()["type"]) == (410, "artifacts-expired")
+    assert [file["name"] for file in web.get(path).json()["items"]] == ["report.json"]
+    job_path = path.removesuffix("/artifacts")
+    assert web.get(f"{job_path}/report").status_code == 200
+    assert web.get(job_path).json()["artifacts_expired_at"] is not None
 
 
 def test_download_gives_the_bytes_under_their_hash(web: TestClient, path: str) -> None:
@@ -84,7 +98,7 @@ def test_unknown_artifact_is_not_found(web: TestClient, path: str) -> None:
 
 
 def test_unfinished_job_has_no_artifacts(web: TestClient, submit: Submit) -> None:
-    assert web.get(f"/v1/jobs/{submit()}/artifacts").json() == []
+    assert web.get(f"/v1/jobs/{submit()}/artifacts").json()["items"] == []
 
 
 def test_damaged_file_is_not_given_out(web: TestClient, path: str, settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """docs/api.md against the code: a page without a test drifts."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,13 @@ from api.problems import PROBLEMS
 from cli.exits import MEANING
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
-JOB_RESULTS_ONLY = {"calibration-error", "stale-attempt"}  # a job fails with these, or a worker is told; no request is
+# A job fails with these, or a worker or the operator is told; no request is.
+JOB_RESULTS_ONLY = {"calibration-error", "stale-attempt", "tenant-not-found", "tenant-exists"}
 
 
 def test_every_endpoint_is_described(app: FastAPI) -> None:
     for path in app.openapi()["paths"]:
-        assert f"`{path.replace('{job_id}', '{id}')}`" in PAGE
+        assert f"`{re.sub('{(job|key|dataset|model)_id}', '{id}', path)}`" in PAGE
 
 
 @pytest.mark.parametrize("slug", [kind.slug for kind in PROBLEMS.values() if kind.status < 500])

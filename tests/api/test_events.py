@@ -20,9 +20,14 @@ def service(app: FastAPI) -> Iterator[Served]:
 
 
 @pytest.fixture
-def http(service: Served) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=service.url, timeout=10, trust_env=False) as client:
+def http(service: Served, api_key: str) -> Iterator[httpx.Client]:
+    with connected(service, api_key) as client:
         yield client
+
+
+def connected(service: Served, api_key: str) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {api_key}"}
+    return httpx.Client(base_url=service.url, headers=headers, timeout=10, trust_env=False)
 
 
 @pytest.fixture
@@ -113,8 +118,8 @@ def test_silent_stream_is_kept_alive_with_comments(http: httpx.Client, job_id: s
         assert next(text for text in answer.iter_text() if text.startswith(":")) == ": ping\n\n"
 
 
-def test_server_that_stops_lets_go_of_its_streams(app: FastAPI, worker: Worker) -> None:
-    with served(app) as running, httpx.Client(base_url=running.url, trust_env=False) as http:
+def test_server_that_stops_lets_go_of_its_streams(app: FastAPI, api_key: str, worker: Worker) -> None:
+    with served(app) as running, connected(running, api_key) as http:
         answer = http.post("/v1/jobs", json={"model": "demo:smollm2-135m", "recipe": {"sparsity": 0.5}})
         stream = follow(http, answer.json()["id"])
         next(stream)

@@ -43,16 +43,16 @@ def test_an_export_is_a_queued_job_of_its_own(web: TestClient, solved: str) -> N
 
 def test_exports_are_listed_newest_first_and_found_among_all_jobs(web: TestClient, solved: str) -> None:
     exports = [web.post(f"/v1/jobs/{solved}/exports", json=DENSE).json()["id"] for _ in range(2)]
-    assert [job["id"] for job in web.get(f"/v1/jobs/{solved}/exports").json()] == exports[::-1]
-    assert [job["id"] for job in web.get("/v1/jobs").json()["jobs"]] == [*exports[::-1], solved]
-    assert web.get(f"/v1/jobs/{exports[0]}/exports").json() == []
+    assert [job["id"] for job in web.get(f"/v1/jobs/{solved}/exports").json()["items"]] == exports[::-1]
+    assert [job["id"] for job in web.get("/v1/jobs").json()["items"]] == [*exports[::-1], solved]
+    assert web.get(f"/v1/jobs/{exports[0]}/exports").json()["items"] == []
 
 
 def test_the_solved_job_tells_what_it_keeps_and_does_not_offer_it_as_an_artifact(web: TestClient, solved: str) -> None:
     job = web.get(f"/v1/jobs/{solved}").json()
     assert (job["task"], job["parent"], job["solution_bytes"]) == ("compress", None, 13)
     assert job["links"]["exports"] == f"/v1/jobs/{solved}/exports"
-    assert [file["name"] for file in web.get(f"/v1/jobs/{solved}/artifacts").json()] == ["report.json"]
+    assert [file["name"] for file in web.get(f"/v1/jobs/{solved}/artifacts").json()["items"]] == ["report.json"]
 
 
 def test_a_job_that_has_not_succeeded_is_refused(web: TestClient, submit: Submit, worker: Worker) -> None:
@@ -114,7 +114,7 @@ def test_a_format_that_cannot_hold_what_was_solved_is_refused(web: TestClient, s
     assert fault["field"] == "output.format"
     assert "what was solved for *.up_proj (optq): its loaders read 2, 3, 4 and 8 bits, not 5" in fault["detail"]
     assert "dense" in fault["allowed"]
-    assert web.get(f"/v1/jobs/{job_id}/exports").json() == []
+    assert web.get(f"/v1/jobs/{job_id}/exports").json()["items"] == []
 
 
 def test_what_was_solved_is_foretold_in_another_format(web: TestClient, solved: str) -> None:

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from api.app import MAX_BODY_BYTES
+from api.bodies import MAX_BODY_BYTES
 
 JSON = {"content-type": "application/json"}
 
@@ -21,6 +21,14 @@ def test_foreign_host_name_is_refused_so_that_a_rebound_page_reads_nothing(web: 
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    "path", ["/v1/jobs/%00", "/v1/jobs/x/artifacts/a%00b", "/v1/jobs?model=%00", "/v1/jobs?label=a:%00", "/v1/jobs?cursor=%00"]
+)
+def test_zero_byte_that_no_database_would_take_is_refused(web: TestClient, path: str) -> None:
+    answer = web.get(path)
+    assert (answer.status_code, answer.json()["type"]) == (400, "bad-request")
+
+
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:9999", "null"])
 def test_write_from_a_page_of_another_site_is_refused(web: TestClient, origin: str) -> None:
     answer = web.post("/v1/jobs/some-job/cancel", headers={"origin": origin})
@@ -36,6 +44,17 @@ def test_write_from_a_page_of_this_service_goes_on(web: TestClient) -> None:
 def test_body_that_a_form_could_send_is_refused(web: TestClient, content_type: str) -> None:
     answer = web.post("/v1/jobs", content=b"{}", headers={"content-type": content_type})
     assert (answer.status_code, answer.json()["type"]) == (415, "unsupported-media-type")
+
+
+@pytest.mark.parametrize("method", ["TRACE", "QUERY"])
+def test_method_that_no_route_has_is_refused_as_such_whatever_its_body(web: TestClient, method: str) -> None:
+    answer = web.request(method, "/v1/jobs", content=b"{}", headers={"content-type": "text/plain"})
+    assert (answer.status_code, answer.json()["type"]) == (405, "method-not-allowed")
+
+
+def test_method_that_a_path_for_files_has_not_is_refused_as_such(web: TestClient) -> None:
+    answer = web.put("/v1/datasets", content=b"{}", headers={"content-type": "application/jsonl"})
+    assert answer.status_code == 405
 
 
 def test_large_body_is_refused_by_its_announced_length(web: TestClient) -> None:

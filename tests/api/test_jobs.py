@@ -39,9 +39,22 @@ def test_failed_job_says_why(web: TestClient, submit: Submit, worker: Worker) ->
     worker.fail(worker.claim())
     job = web.get(f"/v1/jobs/{job_id}").json()
     assert job["state"] == "failed"
-    assert job["error"] == {
+    assert {name: said for name, said in job["error"].items() if said is not None} == {
         "type": "numerical-error", "title": "The mathematics broke down", "detail": "layer 3: NaN", "layer": "layer 3",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", [{"default_run_s": 60.0, "max_run_s": 3600.0}], indirect=True)
+def test_time_limits_are_the_request_s_or_the_server_s(web: TestClient) -> None:
+    def ask(**limits: float) -> Any:
+        return web.post("/v1/jobs", json={"model": MODEL, "recipe": {"sparsity": 0.5}, "limits": limits})
+
+    assert (ask(run_s=120).json()["run_limit_s"], ask().json()["run_limit_s"]) == (120.0, 60.0)
+    refused = ask(run_s=3601)
+    assert refused.status_code == 422
+    assert refused.json()["errors"] == [
+        {"field": "limits.run_s", "detail": "3601 s is more than this server allows", "allowed": "<= 3600"}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +91,7 @@ def test_refused_request_names_the_field_and_what_is_allowed(
 def test_refused_request_leaves_no_job(web: TestClient) -> None:
     web.post("/v1/jobs", json={"model": MODEL, "recipe": {}})
     web.post("/v1/jobs", json={"model": "demo:nobody-knows", "recipe": {"bits": 4}})
-    assert web.get("/v1/jobs").json() == {"jobs": [], "next_cursor": None}
+    assert web.get("/v1/jobs").json() == {"items": [], "next_cursor": None}
 
 
 def test_unknown_demo_model_is_refused_with_the_known_ones(web: TestClient) -> None:
@@ -92,8 +105,8 @@ def test_pages_hold_every_job_once_newest_first(web: TestClient, submit: Submit)
     seen, cursor = [], None
     while True:
         page = web.get("/v1/jobs", params={"limit": 2, **({"cursor": cursor} if cursor else {})}).json()
-        assert len(page["jobs"]) <= 2
-        seen += [job["id"] for job in page["jobs"]]
+        assert len(page["items"]) <= 2
+        seen += [job["id"] for job in page["items"]]
         cursor = page["next_cursor"]
         if cursor is None:
             break
@@ -105,7 +118,7 @@ def test_jobs_are_filtered_by_state_model_and_label(web: TestClient, submit: Sub
     assert worker.claim() == running
 
     def found(**query: str) -> list[str]:
-        return [job["id"] for job in web.get("/v1/jobs", params=query).json()["jobs"]]
+        return [job["id"] for job in web.get("/v1/jobs", params=query).json()["items"]]
 
     assert found(state="running") == [running]
     assert found(model="/models/tiny") == [other]
@@ -147,6 +160,24 @@ def test_running_job_is_flagged_for_cancellation(web: TestClient, submit: Submit
     assert (job["state"], job["cancel_requested"]) == ("running", True)
 
 
+def test_queued_job_rests_until_it_is_resumed(web: TestClient, submit: Submit) -> None:
+    path = f"/v1/jobs/{submit()}"
+    answer = web.post(f"{path}/resume")
+    assert (answer.status_code, answer.json()["type"]) == (409, "illegal-transition")
+    for action, state in (("pause", "paused"), ("resume", "queued")):
+        answer = web.post(f"{path}/{action}")
+        assert (answer.status_code, answer.json()["state"]) == (202, state)
+        assert answer.json()["links"][action] == f"{path}/{action}"
+
+
+def test_running_job_is_flagged_for_a_pause_that_can_be_taken_back(web: TestClient, submit: Submit, worker: Worker) -> None:
+    job_id = submit()
+    worker.claim()
+    for action, is_requested in (("pause", True), ("resume", False)):
+        job = web.post(f"/v1/jobs/{job_id}/{action}").json()
+        assert (job["state"], job["pause_requested"]) == ("running", is_requested)
+
+
 def test_report_is_a_conflict_until_the_job_has_succeeded(web: TestClient, submit: Submit, worker: Worker) -> None:
     job_id = submit()
     answer = web.get(f"/v1/jobs/{job_id}/report")
@@ -167,7 +198,7 @@ def test_what_the_model_rules_out_is_refused_at_submit(web: TestClient) -> None:
     assert answer.json()["errors"][0] == {
         "field": "calibration.seqlen", "detail": "9000 exceeds the model's 8192 positions", "allowed": "<= 8192",
     }  # fmt: skip
-    assert web.get("/v1/jobs").json()["jobs"] == []
+    assert web.get("/v1/jobs").json()["items"] == []
 
 
 def test_answer_says_before_the_work_that_nothing_will_be_won_on_disk(web: TestClient) -> None:

@@ -5,7 +5,7 @@ from pkgutil import iter_modules
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 
 import jobs
 from api.problems import PROBLEMS, Problem, ProblemResponse, kind_of
@@ -97,6 +97,17 @@ def test_database_that_is_away_is_a_503(app: FastAPI) -> None:
         answer = web.get("/away")
     assert (answer.status_code, answer.json()["type"]) == (503, "database-unavailable")
     assert "10.0.0.7" not in answer.text
+
+
+def test_value_that_the_database_cannot_hold_is_the_caller_s_mistake(app: FastAPI) -> None:
+    @app.get("/nul")
+    def nul() -> None:
+        raise DataError("SELECT secret FROM jobs", {}, Exception("PostgreSQL text fields cannot contain NUL (0x00) bytes"))
+
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as web:
+        answer = web.get("/nul")
+    assert (answer.status_code, answer.json()["type"]) == (422, "unstorable-value")
+    assert "secret" not in answer.text
 
 
 def test_problem_with_a_lone_surrogate_can_still_be_sent() -> None:

@@ -1,7 +1,7 @@
 """The tailer alone, where a test must know when it reads."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
@@ -27,6 +27,21 @@ class FailingLog(EventLog):
         if self.failures_left:
             self.failures_left -= 1
             raise OperationalError("SELECT", {}, Exception("the database is away"))
+        return super().after(job_id, seq, limit)
+
+
+class CountingLog(EventLog):
+    """Counts the looks for news, and the pages that are read."""
+
+    looks = 0
+    pages = 0
+
+    def with_news(self, seqs: Mapping[str, int]) -> list[str]:
+        self.looks += 1
+        return super().with_news(seqs)
+
+    def after(self, job_id: str, seq: int, limit: int) -> list[EventView]:
+        self.pages += 1
         return super().after(job_id, seq, limit)
 
 
@@ -99,3 +114,28 @@ def test_closed_tailer_ends_streams_old_and_new(sessions: Sessions, submit: Subm
             return [event.seq async for event in old], [event.seq async for event in tailer.follow(job_id, 0)]
 
     assert asyncio.run(scenario()) == ([], [])
+
+
+def test_jobs_without_news_cost_one_look_for_all_of_them(sessions: Sessions, submit: Submit, worker: Worker) -> None:
+    ids = [submit() for _ in range(5)]
+    log = CountingLog(sessions)
+
+    async def scenario() -> list[int]:
+        async with tailing(log) as tailer:
+            streams = [tailer.follow(job_id, 0) for job_id in ids]
+            for stream in streams:
+                await anext(stream)
+            waiting = [asyncio.ensure_future(anext(stream)) for stream in streams]  # each has read the past and waits
+            while log.pages < 2 * len(ids):
+                await asyncio.sleep(0.01)
+            looks, pages = log.looks, log.pages
+            while log.looks < looks + 10:
+                await asyncio.sleep(0.01)
+            quiet = log.pages - pages
+            claimed = await asyncio.to_thread(worker.claim)
+            event = await waiting[ids.index(claimed)]
+            for task in waiting:
+                task.cancel()
+            return [quiet, log.pages - pages, event.seq]
+
+    assert asyncio.run(scenario()) == [0, 1, 2]

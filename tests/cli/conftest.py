@@ -11,7 +11,7 @@ from cli.main import run
 from compression.compress import compress
 from compression.protocol import Calibration, Evaluation
 from tests import tiny_models
-from tests.api.conftest import app, sessions, settings, worker  # noqa: F401  fixtures
+from tests.api.conftest import api_key, app, sessions, settings, worker  # noqa: F401  fixtures
 from tests.api.serving import Served, served
 from tests.compression.conftest import one_thread  # noqa: F401  a fixture
 
@@ -40,7 +40,9 @@ Scalpel = Callable[..., Ran]
 def scalpel(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scalpel:
     """Runs a command line, as the installed command does, with no settings of the user's own."""
     monkeypatch.delenv("SCALPEL_URL", raising=False)
+    monkeypatch.delenv("SCALPEL_API_KEY", raising=False)
     monkeypatch.setenv("SCALPEL_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
     def scalpel(*arguments: object) -> Ran:
         capsys.readouterr()
@@ -51,10 +53,11 @@ def scalpel(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.fixture
-def service(app: FastAPI, scalpel: Scalpel, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:  # noqa: F811
+def service(app: FastAPI, api_key: str, scalpel: Scalpel, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:  # noqa: F811
     """A running service that the command finds by SCALPEL_URL."""
     with served(app) as running:
         monkeypatch.setenv("SCALPEL_URL", running.url)
+        monkeypatch.setenv("SCALPEL_API_KEY", api_key)
         yield running
 
 

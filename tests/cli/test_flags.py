@@ -75,6 +75,7 @@ def test_paths_are_made_absolute_and_names_are_left_alone(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/ada")
     assert flags.source("./model") == flags.source(str(tmp_path / "x" / ".." / "model")) == str(tmp_path / "model")
+    assert flags.source("model/") == str(tmp_path / "model")
     assert flags.source("~/model") == "/home/ada/model"
     assert flags.source("facebook/opt-125m") == "facebook/opt-125m"
     assert flags.source("demo:smollm2-135m") == "demo:smollm2-135m"

@@ -1,6 +1,7 @@
 import pytest
 
-from cli.progress import Bar, Lines, display, duration, sentence
+from cli.progress import Bar, Lines, display, sentence
+from compression.words import duration
 
 BLOCK = {"block": 3, "blocks": 30, "fraction": 0.1, "eta_s": 200.0, "mean_relative_error": 0.0213, "is_replayed": False}
 REPLAYED = {**BLOCK, "is_replayed": True, "eta_s": None}

@@ -4,9 +4,8 @@ from pathlib import Path
 import pytest
 
 from cli.exits import Exit
-from cli.report_text import size
-from cli.verdict_text import printable, verdict_line
 from compression.report import AccuracyResult, Check, OutputErrorResult, Report, Verdict
+from compression.words import printable, size, verdict_line
 from tests.cli.conftest import Scalpel
 
 
@@ -89,6 +88,12 @@ def test_verdict_in_a_line(found: Verdict | None, line: str) -> None:
 
 def test_raw_report_is_the_file(scalpel: Scalpel, compressed: Path) -> None:
     assert json.loads(scalpel("report", compressed, "--json").out) == json.loads((compressed / "report.json").read_bytes())
+
+
+def test_report_as_a_page_is_the_artifacts_own(scalpel: Scalpel, compressed: Path, tmp_path: Path) -> None:
+    ran = scalpel("report", compressed, "--html", tmp_path / "page.html")
+    assert (ran.code, ran.out) == (Exit.OK, "")
+    assert (tmp_path / "page.html").read_bytes() == (compressed / "report.html").read_bytes()
 
 
 def test_report_of_another_version_is_refused_but_shown_raw(scalpel: Scalpel, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from fastapi import FastAPI
 
 from client import Job, Scalpel
-from tests.api.conftest import app, sessions, settings, worker  # noqa: F401  fixtures
+from tests.api.conftest import api_key, app, sessions, settings, worker  # noqa: F401  fixtures
 from tests.api.serving import Served, served
 
 Submit = Callable[..., Job]
@@ -19,8 +19,8 @@ def service(app: FastAPI) -> Iterator[Served]:  # noqa: F811
 
 
 @pytest.fixture
-def scalpel(service: Served) -> Iterator[Scalpel]:
-    with Scalpel(service.url) as client:
+def scalpel(service: Served, api_key: str) -> Iterator[Scalpel]:  # noqa: F811
+    with Scalpel(service.url, api_key=api_key) as client:
         yield client
 
 

@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 
-import client.scalpel
-from client import ApiError, Job, Scalpel, ServiceUnreachable
+import client.event_stream
+import client.job_calls
+from client import ApiError, Job, Scalpel, ServiceUnreachable, WaitTimeout
+from client.problems import Unavailable
 from tests.api.serving import Served, served
 from tests.api.standin import Worker
 
@@ -20,7 +23,7 @@ MODEL = "demo:smollm2-135m"
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up on a lost connection within a moment."""
-    monkeypatch.setattr(client.scalpel, "RECONNECT_DELAYS_S", (0.05, 0.05))
+    monkeypatch.setattr(client.event_stream, "RECONNECT_DELAYS_S", (0.05, 0.05))
 
 
 @contextmanager
@@ -67,7 +70,7 @@ def test_finished_job_is_exported(scalpel: Scalpel, job: Job, worker: Worker) ->
     worker.succeed(worker.claim(), {"report.json": json.dumps(report).encode()}, solutions={"block": b"solutions"})
     export = scalpel.export(job.id, {"format": "dense"}, labels={"team": "search"})
     assert (export.task, export.parent, export.model, export.labels) == ("export", job.id, MODEL, {"team": "search"})
-    assert scalpel.exports(job.id) == (export,)
+    assert list(scalpel.exports(job.id)) == [export]
     assert scalpel.job(job.id).solution_bytes == len(b"solutions")
 
 
@@ -87,6 +90,12 @@ def test_cancelled_job_is_final(scalpel: Scalpel, job: Job) -> None:
     assert scalpel.cancel(job.id).is_final
 
 
+def test_paused_job_is_queued_again_when_resumed(scalpel: Scalpel, job: Job) -> None:
+    paused = scalpel.pause(job.id)
+    assert (paused.state, paused.is_final, paused.pause_requested) == ("paused", False, False)
+    assert scalpel.resume(job.id).state == "queued"
+
+
 def test_refusal_carries_the_problem(scalpel: Scalpel) -> None:
     with pytest.raises(ApiError) as refusal:
         scalpel.submit(MODEL, {"sparsity": 1.5})
@@ -96,7 +105,7 @@ def test_refusal_carries_the_problem(scalpel: Scalpel) -> None:
 
 
 def test_unknown_job_is_a_404(scalpel: Scalpel) -> None:
-    for call in (scalpel.job, scalpel.report, scalpel.artifacts, scalpel.cancel):
+    for call in (scalpel.job, scalpel.report, scalpel.artifacts, scalpel.cancel, scalpel.pause, scalpel.resume):
         with pytest.raises(ApiError) as refusal:
             call("../../healthz")
         assert refusal.value.status == 404
@@ -105,6 +114,45 @@ def test_unknown_job_is_a_404(scalpel: Scalpel) -> None:
 def test_methods_and_models_are_listed(scalpel: Scalpel) -> None:
     assert "sparsegpt" in [method.name for method in scalpel.methods()]
     assert MODEL in [model.name for model in scalpel.models()]
+
+
+def test_job_is_asked_for_more(scalpel: Scalpel, job: Job, worker: Worker, tmp_path: Path) -> None:
+    assert [job.pause().state, job.resume().state, job.refresh().state] == ["paused", "queued", "queued"]
+    worker.succeed(worker.claim(), {"report.json": b'{"report_version": 1}'})
+    assert job.wait().state == "succeeded"
+    assert [event.data["state"] for event in job.events(after=1)][-1] == "succeeded"
+    assert (job.report(), job.download(tmp_path)) == ({"report_version": 1}, (tmp_path / "report.json",))
+    with pytest.raises(TypeError, match="not had from a client"):
+        Job.model_validate(job.model_dump()).refresh()
+
+
+def test_same_request_is_asked_for_again(scalpel: Scalpel, job: Job) -> None:
+    again = scalpel.request(job.request)
+    assert (again.request, again.id == job.id) == (job.request, False)
+
+
+def test_waiting_ends_when_the_time_is_up_and_the_job_goes_on(scalpel: Scalpel, job: Job) -> None:
+    with pytest.raises(WaitTimeout, match="goes on"):
+        job.wait(timeout_s=0.1)
+    assert not job.refresh().is_final
+
+
+def test_waiting_outlives_a_service_that_is_away(app: FastAPI, api_key: str, worker: Worker) -> None:
+    with served(app) as first:
+        scalpel = Scalpel(first.url, api_key=api_key, retries=0)
+        job = scalpel.submit(MODEL, {"bits": 4})
+    waited: list[Job] = []
+    waiting = threading.Thread(target=lambda: waited.append(job.wait(timeout_s=30)))
+    waiting.start()
+    worker.fail(worker.claim())
+    with served(app, port=first.port), scalpel:
+        waiting.join()
+    assert [found.state for found in waited] == ["failed"]
+
+
+def test_readiness_is_told(scalpel: Scalpel) -> None:
+    with Scalpel(scalpel.base_url, retries=0) as impatient, pytest.raises(Unavailable, match="broker"):
+        impatient.readiness()
 
 
 def test_report_is_read_once_the_job_has_succeeded(scalpel: Scalpel, job: Job, worker: Worker) -> None:
@@ -129,23 +177,24 @@ def test_events_of_an_ended_job_after_the_last_are_none(scalpel: Scalpel, job: J
     assert list(scalpel.events(job.id, after=2)) == []
 
 
-def test_events_go_on_after_the_server_was_restarted(app: FastAPI, worker: Worker) -> None:
+def test_events_go_on_after_the_server_was_restarted(app: FastAPI, api_key: str, worker: Worker) -> None:
     with served(app) as first:
-        with Scalpel(first.url) as scalpel:
-            job = scalpel.submit(MODEL, {"bits": 4})
-        events = Scalpel(first.url).events(job.id)
+        scalpel = Scalpel(first.url, api_key=api_key)
+        job = scalpel.submit(MODEL, {"bits": 4})
+        events = job.events()
         assert next(events).seq == 1
     worker.note(worker.claim(), "written while the server was away")
     with served(app, port=first.port):
         assert [next(events).seq for _ in range(2)] == [2, 3]
         worker.succeed(job.id, {})
         assert [event.seq for event in events] == [4]
+        scalpel.close()
 
 
 @pytest.mark.usefixtures("impatient")
-def test_events_give_up_when_the_server_stays_away(app: FastAPI) -> None:
+def test_events_give_up_when_the_server_stays_away(app: FastAPI, api_key: str) -> None:
     with served(app) as running:
-        scalpel = Scalpel(running.url)
+        scalpel = Scalpel(running.url, api_key=api_key)
         job = scalpel.submit(MODEL, {"bits": 4})
         events = scalpel.events(job.id)
         next(events)
@@ -157,14 +206,14 @@ def test_nobody_there_is_said_with_the_address_and_the_cure() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        with Scalpel(url) as scalpel, pytest.raises(ServiceUnreachable, match="scalpel serve") as error:
+        with Scalpel(url, retries=1) as scalpel, pytest.raises(ServiceUnreachable, match="scalpel serve") as error:
             scalpel.job("some-job")
     assert url in str(error.value)
 
 
 @pytest.mark.parametrize("body", [b"<html>welcome</html>", b'{"hello": "world"}', b""])
 def test_another_service_at_the_address_is_told_apart(body: bytes) -> None:
-    with answering(body, "application/json") as url, Scalpel(url) as scalpel:
+    with answering(body, "application/json") as url, Scalpel(url, retries=0) as scalpel:
         with pytest.raises(ServiceUnreachable, match="not Scalpel"):
             scalpel.job("some-job")
         with pytest.raises(ServiceUnreachable, match="not Scalpel"):
@@ -182,7 +231,35 @@ def test_fields_of_a_newer_service_do_no_harm(job: Job) -> None:
     assert newer.id == job.id
 
 
-def test_proxy_of_the_environment_is_not_asked_for_this_machine(service: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_of_the_environment_is_not_asked_for_this_machine(
+    service: Served, api_key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    with Scalpel(service.url) as scalpel:
+    with Scalpel(service.url, api_key=api_key) as scalpel:
         assert list(scalpel.jobs()) == []
+
+
+def test_labels_and_priority_are_changed(scalpel: Scalpel, job: Job) -> None:
+    changed = scalpel.change(job.id, labels={"team": "search"}, priority=5)
+    assert (changed.labels, changed.priority) == ({"team": "search"}, 5)
+    assert scalpel.change(job.id, labels={}).priority == 5
+    assert scalpel.job(job.id).labels == {}
+
+
+def test_files_are_deleted_and_then_the_job(scalpel: Scalpel, job: Job, worker: Worker) -> None:
+    worker.succeed(worker.claim(), {"report.json": b"{}", "weights": b"x"}, {"block": b"y"})
+    stripped = scalpel.delete_artifacts(job.id, solutions=True)
+    assert stripped.artifacts_deleted_at is not None and stripped.solution_bytes is None
+    assert [artifact.name for artifact in scalpel.artifacts(job.id)] == ["report.json"]
+    scalpel.delete(job.id)
+    with pytest.raises(ApiError, match="Job not found"):
+        scalpel.job(job.id)
+
+
+def test_lists_of_several_pages_come_whole(
+    scalpel: Scalpel, job: Job, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"part-{number}" for number in range(5)]
+    worker.succeed(worker.claim(), dict.fromkeys(names, b"x"))
+    monkeypatch.setattr(client.job_calls, "MAX_PAGE", 2)
+    assert [artifact.name for artifact in scalpel.artifacts(job.id)] == names

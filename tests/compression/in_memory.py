@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compression import methods  # noqa: F401  registers the solvers
-from compression.block import scale_dtype
+from compression.block import alike, scale_dtype
 from compression.hessian import Accumulator, Hessian
-from compression.inputs import hessian_of
+from compression.inputs import by_input, hessian_of
 from compression.layer import LayerProblem
 from compression.models.auto import AUTO_CLASSES
 from compression.models.checkpoint import Checkpoint
 from compression.plan import PlannedLayer, plan
 from compression.recipe import parse_recipe, resolve
-from compression.registry import solve
+from compression.registry import solve_together
 
 
 @torch.inference_mode()
@@ -32,12 +32,21 @@ def compress_in_memory(folder: Path, recipe: dict[str, Any], calibration_WL: Ten
         for stage in every_stage:
             group = [layer for layer in layers if stage is None or layer.matrix.stage == stage]
             hessians = whole_model_hessians(model, group, calibration_WL)
-            for layer in group:
-                weight_RC = whole_model_matrix(model, layer)
-                problem = LayerProblem(layer.name, weight_RC.float(), hessians[layer.name], scale_dtype(torch.float32))
-                assert layer.options is not None
-                weight_RC.copy_(solve(problem, layer.options).weights.to_dense())
+            for readers in by_input(group).values():
+                for together in alike(readers, lambda _: torch.float32):
+                    solve_in_place(model, together, hessians[readers[0].name])
     return model
+
+
+def solve_in_place(model: PreTrainedModel, layers: list[PlannedLayer], hessian: Hessian) -> None:
+    matrices = [whole_model_matrix(model, layer) for layer in layers]
+    problems = [
+        LayerProblem(layer.name, weight_RC.float(), hessian, scale_dtype(torch.float32))
+        for layer, weight_RC in zip(layers, matrices, strict=True)
+    ]
+    assert layers[0].options is not None
+    for weight_RC, solution in zip(matrices, solve_together(problems, layers[0].options), strict=True):
+        weight_RC.copy_(solution.weights.to_dense())
 
 
 def whole_model_matrix(model: PreTrainedModel, layer: PlannedLayer) -> Tensor:

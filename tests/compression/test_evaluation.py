@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from compression.budgets import CHUNK_LOGITS
 from compression.errors import NumericalError
 from compression.evaluation import (
-    CHUNK_LOGITS,
     WORST_IN_WINDOW,
     WindowScore,
     compare_window,

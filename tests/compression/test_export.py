@@ -1,5 +1,6 @@
 """Kept solutions, and another artifact from them without solving."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ from compression.compress import compress
 from compression.errors import InvalidOptions
 from compression.events import Event, StageStarted
 from compression.export import export
+from compression.manifest import file_hashes, payload_digest
+from compression.model_card import model_card
+from compression.page import render
 from compression.protocol import Calibration, Evaluation, Output, OutputFormat
 from compression.report import Report
 from compression.solutions import open_solutions
@@ -164,3 +168,16 @@ def test_a_format_that_cannot_hold_what_was_solved_is_refused(folder: Path, tmp_
         export(folder / "pruned-solutions", folder / "model", Output(format="gptq"), tmp_path / "out")
     assert refusal.value.field == "output.format"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["quantised", "pruned"])
+def test_page_and_card_are_drawn_from_the_report_and_listed(folder: Path, name: str) -> None:
+    artifact = folder / name
+    report = report_of(artifact)
+    assert (artifact / "report.html").read_text("utf-8") == render(report)
+    assert (artifact / "README.md").read_text("utf-8") == model_card(report)
+    hashes = file_hashes(artifact)
+    assert json.loads((artifact / "scalpel.json").read_text())["files"] == hashes
+    assert payload_digest(hashes) == report.payload_digest  # which nothing changes that tells of the payload
+    assert {file.name for file in report.files} == hashes.keys() - {"report.json", "report.html", "README.md"}
+    assert report.memory.over_time and max(p.host_bytes for p in report.memory.over_time) <= report.memory.host_peak_bytes

@@ -1,6 +1,7 @@
 """What families declare against what transformers builds, and configs that are refused."""
 
 import json
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from compression.block import matrix_weight
 from compression.errors import UnsupportedModel
 from compression.families import known_model_types, read_architecture
 from compression.families.base import Matrix
-from compression.inputs import listening
+from compression.inputs import AllHeard, listening
 from compression.plan import PlannedLayer
 from tests import tiny_models
 from tests.compression.examples import many
@@ -120,10 +121,16 @@ def test_a_matrix_has_a_later_stage_than_every_matrix_that_changes_its_input(fam
         assert len(feeds) >= 2  # the output of attention and that of the feed-forward's first half, at least
 
 
+def run(model: PreTrainedModel) -> None:
+    """As far as the hooks need it."""
+    with suppress(AllHeard):
+        model(input_ids=torch.arange(24)[None], use_cache=False)
+
+
 def inputs(model: PreTrainedModel, block: nn.Module, layers: list[PlannedLayer]) -> dict[str, torch.Tensor]:
     """X^T X of every distinct input of a block."""
     with listening(block, layers, torch.device("cpu")) as accumulators:
-        model(input_ids=torch.arange(24)[None], use_cache=False)
+        run(model)
     return {label: accumulator.finish(label).H_CC for label, accumulator in accumulators.items()}
 
 
@@ -136,7 +143,7 @@ def test_tokens_of_all_experts_sum_to_the_tokens_times_the_experts_each_goes_to(
     layers = [PlannedLayer(matrix.name, index, matrix, None) for matrix in architecture.block(index)]
     block = model.get_submodule(f"{architecture.block_path}.{index}")
     with listening(block, layers, torch.device("cpu")) as accumulators:
-        model(input_ids=torch.arange(24)[None], use_cache=False)
+        run(model)
     tokens = {label: accumulator.finish(label).tokens for label, accumulator in accumulators.items()}
     routed = {layer.matrix.reads for layer in layers if layer.matrix.slot and not layer.matrix.slot.is_second}
     second = {layer.matrix.reads for layer in layers if layer.matrix.slot and layer.matrix.slot.is_second}

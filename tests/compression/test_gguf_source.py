@@ -245,8 +245,8 @@ def test_missing_file_is_refused(gguf: Path, cache: Path) -> None:
 
 @pytest.mark.slow
 def test_demo_model_is_dequantised_whole(tmp_path: Path) -> None:
-    from jobs.fetch import fetch_model
     from jobs.settings import Settings
+    from jobs.sourcing.fetch import fetch_model
 
     gguf = fetch_model("demo:smollm2-135m", Settings(data_dir=tmp_path)).path
     folder, notes = dequantize_once(gguf, tmp_path / "dense")

@@ -1,6 +1,9 @@
 """Hessians against plain sums, their factor against explicit inverses, and the ladder on matrices that have no factor."""
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +11,7 @@ import torch
 from torch import Tensor
 
 from compression.errors import NumericalError
-from compression.hessian import Accumulator, Hessian, SingularHessian
+from compression.hessian import PANEL, Accumulator, Hessian, SingularHessian
 from tests.compression import brute_force
 from tests.compression.problems import correlated_inputs, hessian_of
 
@@ -158,13 +161,20 @@ def test_singular_hessian_has_a_factor_as_soon_as_damping_is_seen_in_float32() -
     assert torch.isfinite(factor.U_CC).all()
 
 
-@pytest.mark.parametrize("size", [3e38, 1e-42], ids=["mean overflows", "subnormal"])
-def test_float64_is_tried_where_float32_fails_at_every_damping(size: float) -> None:
-    factor = Hessian(torch.eye(4) * size, 10).factor(0.01)
+def test_float64_is_tried_where_float32_fails_at_every_damping() -> None:
+    """The diagonal's mean overflows."""
+    factor = Hessian(torch.eye(4) * 3e38, 10).factor(0.01)
     assert factor.damp == 0.01
     assert [step.rpartition(" ")[2] for step in factor.steps] == ["float32"] * 3
-    expected = 1 / math.sqrt(float(torch.tensor(size)) * 1.01)
+    expected = 1 / math.sqrt(float(torch.tensor(3e38)) * 1.01)
     assert factor.U_CC.diagonal().tolist() == pytest.approx([expected] * 4, rel=1e-6)
+
+
+def test_subnormal_hessian_has_a_factor_whether_or_not_the_processor_counts_them_as_zero() -> None:
+    """Where float32 has subnormal numbers they have few digits; where it has none, float64 is next."""
+    factor = Hessian(torch.eye(4) * 1e-42, 10).factor(0.01)
+    assert factor.damp == 0.01
+    assert factor.U_CC.diagonal().tolist() == pytest.approx([1 / math.sqrt(1e-42 * 1.01)] * 4, rel=1e-3)
 
 
 def negative() -> Tensor:
@@ -199,3 +209,42 @@ def test_infinite_diagonal_has_no_factor_though_its_inverse_is_a_finite_zero() -
 def test_hessian_of_zeros_says_that_nothing_reached_the_layer(tokens: int) -> None:
     with pytest.raises(SingularHessian, match=rf"no calibration token reached this layer \({tokens} tokens"):
         Hessian(torch.zeros(4, 4), tokens).factor(0.01)
+
+
+@pytest.mark.parametrize("columns", [255, 256, 257, 700])
+@pytest.mark.parametrize("by_activity", [False, True], ids=["storage order", "activity order"])
+def test_factor_is_the_plain_one_whatever_its_panels(columns: int, by_activity: bool) -> None:
+    hessian = hessian_of(correlated_inputs(2 * columns, columns))
+    H_CC = brute_force.damped(hessian.H_CC, 0.01)
+    if by_activity:
+        order_C = hessian.activity_order()
+        H_CC = H_CC[order_C][:, order_C]
+    found = hessian.factor(0.01, by_activity=by_activity).U_CC.double()
+    torch.testing.assert_close(found, brute_force.upper_factor(H_CC), rtol=1e-3, atol=1e-4)  # float32 times the condition
+
+
+MEASURE = """
+import sys, torch
+from pathlib import Path
+from compression.hessian import Hessian
+
+def kilobytes(what):
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what))
+
+columns = int(sys.argv[1])
+hessian = Hessian(torch.eye(columns) + 0.5, 100)
+Hessian(torch.eye(1000) + 0.5, 100).factor(0.01, by_activity=True)  # buffers that libraries keep
+Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+before = kilobytes("VmRSS")
+factor = hessian.factor(0.01, by_activity=True)
+assert factor.steps == ()
+print((kilobytes("VmHWM") - before) * 1024 / (4 * columns**2))
+"""
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of memory cannot be set back here")
+def test_factorisation_holds_one_copy_of_the_hessian() -> None:
+    columns = 2560
+    found = subprocess.run([sys.executable, "-c", MEASURE, str(columns)], capture_output=True, text=True, check=True)
+    panels = 3 * PANEL / columns
+    assert 0.9 < float(found.stdout) < 1 + panels + 0.2  # what LAPACK works in is a few megabytes

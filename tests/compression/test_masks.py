@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from compression.errors import InvalidOptions
-from compression.masks import keep_largest, keep_largest_per_row, keep_n_of_m, zeros_before
+from compression.masks import drop_all_but_n, drop_smallest, keep_largest, keep_largest_per_row, keep_n_of_m, zeros_before
 from tests.compression.examples import few, many
 from tests.compression.problems import random_weights
 
@@ -44,12 +44,30 @@ def test_lowest_scores_go_and_among_ties_the_first(scores: Tensor, data: st.Data
     assert keep_largest(scores, pruned).flatten().tolist() == expected
 
 
+@many
+@given(scores=tied_scores(), data=st.data())
+def test_masks_of_numbers_are_those_of_booleans(scores: Tensor, data: st.DataObject) -> None:
+    pruned = data.draw(st.integers(0, scores.numel()))
+    drop = drop_smallest(scores, pruned)
+    assert torch.equal(drop == 0, keep_largest(scores, pruned))
+    assert int(drop.sum()) == pruned
+
+
+@many
+@given(scores=tied_scores(), data=st.data())
+def test_masks_of_one_group_of_columns_are_those_of_the_whole_matrix(scores: Tensor, data: st.DataObject) -> None:
+    m = scores.shape[1]
+    n = data.draw(st.integers(1, m))
+    assert torch.equal(drop_all_but_n(scores.T, n).T == 0, keep_n_of_m(scores, n, m))
+
+
 def test_masks_leave_the_scores_alone() -> None:
     scores = random_weights(4, 8)
     before = scores.clone()
     keep_largest(scores, 7)
     keep_largest_per_row(scores, 0.3)
     keep_n_of_m(scores, 2, 4)
+    drop_all_but_n(scores, 2)
     assert torch.equal(scores, before)
 
 

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from compression.obs import NmPruner, Pruner, Rounder, UnstructuredPruner, blocks, sweep
+from compression.obs import blocks, sweep
 from compression.options import WholeBits
+from compression.pruners import NmPruner, Pruner, UnstructuredPruner
+from compression.rounder import Rounder
 from compression.weights import GridWeights
 from tests.compression import brute_force
 from tests.compression.examples import few, many
@@ -32,8 +34,11 @@ class FixedMask:
     def enter_block(self, W_CR: Tensor, first: int, last: int) -> None:
         """The mask is fixed."""
 
-    def keep(self, W_CR: Tensor, column: int) -> Tensor:
-        return self._keep_RC[:, column]
+    def drop(self, W_CR: Tensor, column: int) -> Tensor:
+        return (~self._keep_RC[:, column]).to(W_CR.dtype)
+
+    def leave_block(self) -> None:
+        """The mask is fixed."""
 
 
 def problem(rows: int = ROWS, columns: int = COLUMNS, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,11 +131,9 @@ def test_errors_are_zero_in_columns_where_all_weights_stay() -> None:
     assert torch.equal(result.W_RC[2, :5], W_RC[2, :5])
 
 
-@pytest.mark.parametrize("rule", ["none", "nothing pruned"])
-def test_without_a_decision_nothing_changes(rule: str) -> None:
+def test_without_a_decision_nothing_changes() -> None:
     W_RC, _, U_CC = problem()
-    pruner = None if rule == "none" else UnstructuredPruner(U_CC, 0.0)
-    result = sweep(W_RC, U_CC, pruner=pruner, rounder=None, block_size=8)
+    result = sweep(W_RC, U_CC, pruner=UnstructuredPruner(U_CC, 0.0), rounder=None, block_size=8)
     assert torch.equal(result.W_RC, W_RC)
     assert result.squared_error == 0
 
@@ -263,7 +266,7 @@ def test_layout_of_the_weights_in_memory_does_not_matter() -> None:
 def test_blocks_tile_the_columns_and_respect_groups(columns: int, block_size: int, group_size: int, m: int) -> None:
     if m and (group_size % m or m > block_size):  # what recipes refuse
         m = 1
-    cut = list(blocks(columns, block_size, [group_size, *([m] if m else [])]))
+    cut = list(blocks(0, columns, block_size, [group_size, *([m] if m else [])]))
     assert [first for first, _ in cut] == [0, *(last for _, last in cut[:-1])]
     assert cut[-1][1] == columns
     assert all(0 < last - first <= block_size for first, last in cut)

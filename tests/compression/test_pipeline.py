@@ -108,6 +108,9 @@ def test_leftover_of_remote_code_is_neither_run_nor_handed_on(family: str, tmp_p
     config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'was here')!r}, 'w')\n")
+    with pytest.raises(UnsupportedModel, match=r"evil\.py is code"):
+        run(folder, text, tmp_path / "out", {"pattern": "2:4"})
+    (folder / "evil.py").unlink()
     run(folder, text, tmp_path / "out", {"pattern": "2:4"})
     assert not (tmp_path / "was here").exists()
     assert "auto_map" not in json.loads((tmp_path / "out" / "config.json").read_text())

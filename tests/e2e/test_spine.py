@@ -56,7 +56,7 @@ class Spine:
 @pytest.fixture(scope="module")
 def spine(tmp_path_factory: pytest.TempPathFactory) -> Spine:
     folder = tmp_path_factory.mktemp("spine")
-    with serving(folder / "data", environment=QUICK) as service, Scalpel(service.url) as scalpel:
+    with serving(folder / "data", environment=QUICK) as service, Scalpel(service.url, api_key=service.api_key) as scalpel:
         job = scalpel.submit(
             MODEL,
             {"sparsity": 0.5, "pattern": "2:4", "method": "sparsegpt"},
@@ -158,7 +158,8 @@ def test_reloaded_model_has_the_perplexity_that_the_report_states(spine: Spine, 
     assert windows.describe() == result.text
     with torch.no_grad():
         losses = [model(ids_L[None], labels=ids_L[None]).loss.item() for ids_L in windows.ids_WL]
-    assert math.exp(sum(losses) / len(losses)) == pytest.approx(result.compressed.value, rel=1e-3)
+    tolerance = 1e-3 if spine.report.environment.compute_dtype == "float32" else 1e-2
+    assert math.exp(sum(losses) / len(losses)) == pytest.approx(result.compressed.value, rel=tolerance)
     assert result.compressed.value > result.dense.value
     assert result.ratio == pytest.approx(result.compressed.value / result.dense.value, rel=1e-6)
 
@@ -170,7 +171,8 @@ def test_files_are_those_that_listing_manifest_and_report_name(spine: Spine) -> 
     assert {name: file["sha256"] for name, file in manifest["files"].items()} | {
         "scalpel.json": hashes["scalpel.json"]
     } == hashes
-    payload = "".join(f"{name}:{hashes[name]}\n" for name in sorted(hashes) if name not in ("report.json", "scalpel.json"))
+    words = ("report.json", "report.html", "README.md", "scalpel.json")
+    payload = "".join(f"{name}:{hashes[name]}\n" for name in sorted(hashes) if name not in words)
     assert spine.report.payload_digest == manifest["payload_digest"] == hashlib.sha256(payload.encode()).hexdigest()
 
 

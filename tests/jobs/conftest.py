@@ -1,22 +1,21 @@
-"""A real database for every test, migrated: SQLite always, PostgreSQL where SCALPEL_TEST_POSTGRESQL_URL names a server."""
+"""A real database for every test: each test that asks for one runs on SQLite and on PostgreSQL."""
 
-import os
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
-from ulid import ULID
 
 from cli.embedded import ValkeyServer
 from jobs import database, repository
+from jobs.access.tables import LOCAL_TENANT_ID
 from jobs.database import Sessions
 from jobs.request import JobRequest, check_request
 from jobs.settings import Settings
 from jobs.tables import Job
+from tests.postgresql import PostgresqlServer
 
-POSTGRESQL = "SCALPEL_TEST_POSTGRESQL_URL"
+KINDS = ["sqlite", "postgresql"]
 
 Submit = Callable[..., Job]
 
@@ -26,19 +25,33 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"] if POSTGRESQL in os.environ else ["sqlite"])
-def database_settings(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Settings]:
-    """Settings that name an empty database, on each kind of server that is at hand."""
+@pytest.fixture(params=KINDS)
+def empty_database(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Settings]:
+    """Settings that name a database without tables, on each kind of server."""
     if request.param == "sqlite":
         yield settings
         return
-    with _fresh_database(Settings(database_url=os.environ[POSTGRESQL]).database_url) as url:
+    server: PostgresqlServer = request.getfixturevalue("postgresql")
+    with server.database() as url:
+        yield settings.model_copy(update={"database_url": url})
+
+
+@pytest.fixture(params=KINDS)
+def database_settings(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Settings]:
+    """Settings that name a migrated, empty database, on each kind of server."""
+    template = request.getfixturevalue(f"migrated_{request.param}")
+    if request.param == "sqlite":
+        settings.data_dir.mkdir(parents=True)
+        shutil.copy(template, settings.data_dir / "scalpel.db")
+        yield settings
+        return
+    server: PostgresqlServer = request.getfixturevalue("postgresql")
+    with server.database(template) as url:
         yield settings.model_copy(update={"database_url": url})
 
 
 @pytest.fixture
 def sessions(database_settings: Settings) -> Iterator[Sessions]:
-    database.migrate(database_settings)
     engine = database.engine(database_settings)
     yield database.sessions(engine)
     engine.dispose()
@@ -51,7 +64,7 @@ def submit(sessions: Sessions) -> Submit:
     def submit(max_attempts: int = 3, **fields: object) -> Job:
         request = JobRequest.model_validate({"model": "demo:smollm2-135m", "recipe": {"sparsity": 0.5}, **fields})
         with sessions.begin() as session:
-            return repository.submit(session, request, check_request(request), max_attempts)
+            return repository.submit(session, LOCAL_TENANT_ID, request, check_request(request), max_attempts=max_attempts)
 
     return submit
 
@@ -60,14 +73,3 @@ def submit(sessions: Sessions) -> Submit:
 def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
     with ValkeyServer(tmp_path / "valkey.log") as server:
         yield server
-
-
-@contextmanager
-def _fresh_database(server: str) -> Iterator[str]:
-    name = f"scalpel_test_{ULID()}".lower()
-    administrator = create_engine(server, isolation_level="AUTOCOMMIT")
-    with administrator.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-        yield make_url(server).set(database=name).render_as_string(hide_password=False)
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    administrator.dispose()

@@ -9,19 +9,19 @@ from jobs.settings import Settings
 from jobs.tables import Base
 
 
-def test_the_migrated_schema_is_the_one_of_the_tables(database_settings: Settings) -> None:
-    database.migrate(database_settings)
-    engine = database.engine(database_settings)
+def test_the_migrated_schema_is_the_one_of_the_tables(empty_database: Settings) -> None:
+    database.migrate(empty_database)
+    engine = database.engine(empty_database)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
     engine.dispose()
 
 
-def test_several_processes_may_migrate_at_once(database_settings: Settings) -> None:
+def test_several_processes_may_migrate_at_once(empty_database: Settings) -> None:
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(database.migrate, [database_settings] * 4))
-    engine = database.engine(database_settings)
+        list(pool.map(database.migrate, [empty_database] * 4))
+    engine = database.engine(empty_database)
     assert set(Base.metadata.tables) < set(inspect(engine).get_table_names())
     engine.dispose()
 

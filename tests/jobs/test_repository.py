@@ -5,13 +5,14 @@ from threading import Barrier
 import pytest
 from sqlalchemy import func, select, update
 
-from jobs import repository
+from jobs import attempts, repository
+from jobs.access.tables import LOCAL_TENANT_ID as OURS
+from jobs.attempts import StoredFile
 from jobs.database import Sessions
 from jobs.errors import ArtifactNotFound, IllegalTransition, InvalidCursor, JobNotFound, ReportNotReady, StaleAttempt
 from jobs.failure import Failure
-from jobs.repository import StoredFile
 from jobs.request import EXAMPLES, JobRequest, check_request
-from jobs.states import State
+from jobs.states import State, Wish
 from jobs.tables import Job, Ring
 from tests.jobs.conftest import Submit
 
@@ -21,7 +22,7 @@ REPORT = StoredFile("report.json", "ab" * 32, 5_000_000_000)
 
 def claim(sessions: Sessions, lease_s: float = 30.0) -> Job:
     with sessions.begin() as session:
-        job = repository.claim(session, "worker", lease_s)
+        job = attempts.claim(session, "worker", lease_s)
     assert job is not None
     return job
 
@@ -35,7 +36,7 @@ class TestSubmit:
     def test_job_ring_and_first_event_are_written_together(self, sessions: Sessions, submit: Submit) -> None:
         job = submit()
         with sessions() as session:
-            assert repository.get(session, job.id).state is State.QUEUED
+            assert repository.get(session, OURS, job.id).state is State.QUEUED
             assert session.scalars(select(Ring.job_id)).all() == [job.id]
             (event,) = repository.events_after(session, job.id, 0)
         assert (event.seq, event.type, event.data) == (1, "state", {"state": "queued", "attempt": 0})
@@ -43,7 +44,7 @@ class TestSubmit:
     def test_nothing_is_left_of_a_submit_that_is_rolled_back(self, sessions: Sessions) -> None:
         request = JobRequest.model_validate(EXAMPLES[0])
         with sessions() as session:
-            job_id = repository.submit(session, request, check_request(request), 1).id
+            job_id = repository.submit(session, OURS, request, check_request(request), max_attempts=1).id
             session.rollback()
             assert session.get(Job, job_id) is None
             assert session.scalars(select(Ring)).all() == []
@@ -51,12 +52,15 @@ class TestSubmit:
     def test_the_request_is_kept_as_sent(self, sessions: Sessions, submit: Submit) -> None:
         sent = {"recipe": {"bits": 4, "overrides": {"*.q_proj": None}}, "labels": {"team": "a"}}
         with sessions() as session:
-            assert repository.get(session, submit(**sent).id).request == {"model": "demo:smollm2-135m", **sent}
+            assert repository.get(session, OURS, submit(**sent).id).request == {
+                "model": "demo:smollm2-135m",
+                **sent,
+            }
 
     def test_times_are_aware_and_utc(self, sessions: Sessions, submit: Submit) -> None:
         job = submit()
         with sessions() as session:
-            created_at = repository.get(session, job.id).created_at
+            created_at = repository.get(session, OURS, job.id).created_at
         assert created_at.tzinfo is UTC
         assert abs(datetime.now(UTC) - created_at) < timedelta(minutes=1)
 
@@ -79,7 +83,7 @@ class TestClaim:
         submit()
         claim(sessions)
         with sessions.begin() as session:
-            assert repository.claim(session, "worker", 30.0) is None
+            assert attempts.claim(session, "worker", 30.0) is None
 
     def test_concurrent_workers_get_different_jobs(self, sessions: Sessions, submit: Submit) -> None:
         jobs = {submit().id for _ in range(6)}
@@ -90,7 +94,7 @@ class TestClaim:
             mine: list[str] = []
             while True:
                 with sessions.begin() as session:
-                    job = repository.claim(session, "worker", 30.0)
+                    job = attempts.claim(session, "worker", 30.0)
                 if job is None:
                     return mine
                 mine.append(job.id)
@@ -103,8 +107,8 @@ class TestClaim:
         submit()
         job = claim(sessions)
         with sessions.begin() as session:
-            repository.retry(session, job.id, 1, "the network failed", delay_s=60.0)
-            assert repository.claim(session, "worker", 30.0) is None
+            attempts.retry(session, job.id, 1, "the network failed", delay_s=60.0)
+            assert attempts.claim(session, "worker", 30.0) is None
 
 
 class TestFence:
@@ -113,48 +117,50 @@ class TestFence:
         job = submit()
         claim(sessions)
         for write in (
-            lambda session: repository.renew(session, job.id, attempt, 30.0),
-            lambda session: repository.record(session, job.id, attempt, "note", {}),
-            lambda session: repository.succeed(session, job.id, attempt, [REPORT]),
-            lambda session: repository.fail(session, job.id, attempt, FAILURE),
-            lambda session: repository.cancelled(session, job.id, attempt),
-            lambda session: repository.retry(session, job.id, attempt, "because"),
-            lambda session: repository.hand_back(session, job.id, attempt),
+            lambda session: attempts.renew(session, job.id, attempt, 30.0),
+            lambda session: attempts.record(session, job.id, attempt, "note", {}),
+            lambda session: attempts.succeed(session, job.id, attempt, [REPORT]),
+            lambda session: attempts.fail(session, job.id, attempt, FAILURE),
+            lambda session: attempts.cancelled(session, job.id, attempt),
+            lambda session: attempts.retry(session, job.id, attempt, "because"),
+            lambda session: attempts.hand_back(session, job.id, attempt),
         ):
             with sessions.begin() as session, pytest.raises(StaleAttempt):
                 write(session)
         with sessions() as session:
-            found = repository.get(session, job.id)
+            found = repository.get(session, OURS, job.id)
             assert (found.state, found.attempt, found.last_seq) == (State.RUNNING, 1, 2)
-            assert repository.artifacts(session, job.id) == []
+            assert repository.artifacts(session, OURS, job.id) == []
 
     def test_a_lost_worker_cannot_end_a_job_that_another_one_has(self, sessions: Sessions, submit: Submit) -> None:
         submit()
         lost = claim(sessions, lease_s=0.0)
         with sessions.begin() as session:
-            repository.requeue_expired(session, datetime.now(UTC) + timedelta(seconds=1))
+            attempts.requeue_expired(session, datetime.now(UTC) + timedelta(seconds=1))
         claim(sessions)
         with sessions.begin() as session, pytest.raises(StaleAttempt):
-            repository.succeed(session, lost.id, lost.attempt, [REPORT])
+            attempts.succeed(session, lost.id, lost.attempt, [REPORT])
 
     def test_an_ended_job_takes_no_more_writes(self, sessions: Sessions, submit: Submit) -> None:
         submit()
         job = claim(sessions)
         with sessions.begin() as session:
-            repository.succeed(session, job.id, 1, [REPORT])
+            attempts.succeed(session, job.id, 1, [REPORT])
         with sessions.begin() as session, pytest.raises(StaleAttempt):
-            repository.record(session, job.id, 1, "note", {})
+            attempts.record(session, job.id, 1, "note", {})
 
 
 class TestRenew:
-    def test_it_moves_the_lease_and_tells_of_a_cancellation(self, sessions: Sessions, submit: Submit) -> None:
+    def test_it_moves_the_lease_and_tells_of_the_user_s_wish(self, sessions: Sessions, submit: Submit) -> None:
         submit()
         job = claim(sessions, lease_s=1.0)
         with sessions.begin() as session:
-            assert repository.renew(session, job.id, 1, 600.0) is False
-            repository.request_cancel(session, job.id)
-            assert repository.renew(session, job.id, 1, 600.0) is True
-            assert repository.requeue_expired(session, datetime.now(UTC) + timedelta(seconds=300)) == []
+            assert attempts.renew(session, job.id, 1, 600.0) is None
+            repository.request_pause(session, OURS, job.id)
+            assert attempts.renew(session, job.id, 1, 600.0) is Wish.PAUSE
+            repository.request_cancel(session, OURS, job.id)
+            assert attempts.renew(session, job.id, 1, 600.0) is Wish.CANCEL
+            assert attempts.requeue_expired(session, datetime.now(UTC) + timedelta(seconds=300)) == []
 
 
 class TestRecord:
@@ -162,12 +168,12 @@ class TestRecord:
         submit()
         job_id = claim(sessions).id
         with sessions.begin() as session:
-            repository.record(session, job_id, 1, "stage", {"stage": "compressing"})
-            repository.record(session, job_id, 1, "activity", {"activity": "solving", "block": 2, "blocks": 30})
-            repository.record(session, job_id, 1, "layer", {"result": {"name": "q"}})
-            repository.record(session, job_id, 1, "block", {"block": 2, "blocks": 30, "fraction": 0.07, "eta_s": 12.5})
+            attempts.record(session, job_id, 1, "stage", {"stage": "compressing"})
+            attempts.record(session, job_id, 1, "activity", {"activity": "solving", "block": 2, "blocks": 30})
+            attempts.record(session, job_id, 1, "layer", {"result": {"name": "q"}})
+            attempts.record(session, job_id, 1, "block", {"block": 2, "blocks": 30, "fraction": 0.07, "eta_s": 12.5})
         with sessions() as session:
-            job = repository.get(session, job_id)
+            job = repository.get(session, OURS, job_id)
         assert (job.stage, job.activity) == ("compressing", "solving")
         assert (job.block, job.blocks, job.fraction, job.eta_s) == (2, 30, 0.07, 12.5)
 
@@ -177,7 +183,7 @@ class TestRecord:
 
         def write(_: int) -> None:
             with sessions.begin() as session:
-                repository.record(session, job_id, 1, "note", {"message": "x"})
+                attempts.record(session, job_id, 1, "note", {"message": "x"})
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(write, range(20)))
@@ -192,32 +198,35 @@ class TestEnd:
         submit()
         job_id = claim(sessions).id
         with sessions() as session, pytest.raises(ReportNotReady):
-            repository.report(session, job_id)
+            repository.report(session, OURS, job_id)
         with sessions.begin() as session:
-            repository.succeed(session, job_id, 1, [REPORT, StoredFile("config.json", "cd" * 32, 7)])
+            attempts.succeed(session, job_id, 1, [REPORT, StoredFile("config.json", "cd" * 32, 7)])
         with sessions() as session:
-            job = repository.get(session, job_id)
+            job = repository.get(session, OURS, job_id)
             assert (job.state, job.fraction, job.owner, job.stage) == (State.SUCCEEDED, 1.0, None, None)
             assert job.finished_at is not None
-            assert [file.name for file in repository.artifacts(session, job_id)] == ["config.json", "report.json"]
-            assert repository.report(session, job_id).size_bytes == REPORT.size_bytes
+            assert [file.name for file in repository.artifacts(session, OURS, job_id)] == [
+                "config.json",
+                "report.json",
+            ]
+            assert repository.report(session, OURS, job_id).size_bytes == REPORT.size_bytes
             with pytest.raises(ArtifactNotFound):
-                repository.artifact(session, job_id, "weights")
+                repository.artifact(session, OURS, job_id, "weights")
 
     def test_failure_keeps_its_typed_reason(self, sessions: Sessions, submit: Submit) -> None:
         submit()
         job_id = claim(sessions).id
         with sessions.begin() as session:
-            repository.fail(session, job_id, 1, FAILURE)
+            attempts.fail(session, job_id, 1, FAILURE)
         with sessions() as session:
-            assert repository.get(session, job_id).error == FAILURE.model_dump()
+            assert repository.get(session, OURS, job_id).error == FAILURE.model_dump()
             assert repository.events_after(session, job_id, 2)[0].data["error"]["layer"] == "model.layers.0"
 
     def test_unknown_jobs_are_not_found(self, sessions: Sessions) -> None:
         with sessions() as session:
-            for ask in (repository.get, repository.artifacts, repository.report, repository.request_cancel):
+            for ask in (repository.get, repository.artifacts, repository.report, repository.request_cancel, repository.resume):
                 with pytest.raises(JobNotFound):
-                    ask(session, "01J0000000000000000000000")
+                    ask(session, OURS, "01J0000000000000000000000")
             assert repository.events_after(session, "01J0000000000000000000000", 0) == []
 
 
@@ -225,41 +234,41 @@ class TestCancel:
     def test_a_queued_job_is_cancelled_at_once(self, sessions: Sessions, submit: Submit) -> None:
         job_id = submit().id
         with sessions.begin() as session:
-            assert repository.request_cancel(session, job_id).state is State.CANCELLED
-            assert repository.claim(session, "worker", 30.0) is None
+            assert repository.request_cancel(session, OURS, job_id).state is State.CANCELLED
+            assert attempts.claim(session, "worker", 30.0) is None
         assert states(sessions, job_id) == ["queued", "cancelled"]
 
     def test_a_running_job_is_flagged_and_ends_when_its_worker_says_so(self, sessions: Sessions, submit: Submit) -> None:
         submit()
         job_id = claim(sessions).id
         with sessions.begin() as session:
-            flagged = repository.request_cancel(session, job_id)
+            flagged = repository.request_cancel(session, OURS, job_id)
             assert (flagged.state, flagged.cancel_requested) == (State.RUNNING, True)
         with sessions.begin() as session:
-            assert repository.cancelled(session, job_id, 1).state is State.CANCELLED
+            assert attempts.cancelled(session, job_id, 1).state is State.CANCELLED
 
     @pytest.mark.parametrize("end", ["expiry", "retry", "hand_back"])
     def test_a_flagged_job_does_not_return_to_the_queue(self, sessions: Sessions, submit: Submit, end: str) -> None:
         submit()
         job_id = claim(sessions, lease_s=0.0).id
         with sessions.begin() as session:
-            repository.request_cancel(session, job_id)
+            repository.request_cancel(session, OURS, job_id)
         with sessions.begin() as session:
             match end:
                 case "expiry":
-                    repository.requeue_expired(session, datetime.now(UTC) + timedelta(seconds=1))
+                    attempts.requeue_expired(session, datetime.now(UTC) + timedelta(seconds=1))
                 case "retry":
-                    repository.retry(session, job_id, 1, "because")
+                    attempts.retry(session, job_id, 1, "because")
                 case _:
-                    repository.hand_back(session, job_id, 1)
-            assert repository.get(session, job_id).state is State.CANCELLED
+                    attempts.hand_back(session, job_id, 1)
+            assert repository.get(session, OURS, job_id).state is State.CANCELLED
 
     def test_an_ended_job_cannot_be_cancelled(self, sessions: Sessions, submit: Submit) -> None:
         job_id = submit().id
         with sessions.begin() as session:
-            repository.request_cancel(session, job_id)
+            repository.request_cancel(session, OURS, job_id)
         with sessions.begin() as session, pytest.raises(IllegalTransition):
-            repository.request_cancel(session, job_id)
+            repository.request_cancel(session, OURS, job_id)
 
 
 class TestReturnToTheQueue:
@@ -267,7 +276,7 @@ class TestReturnToTheQueue:
         submit()
         job_id = claim(sessions, lease_s=0.0).id
         with sessions.begin() as session:
-            (job,) = repository.requeue_expired(session, datetime.now(UTC) + timedelta(seconds=1))
+            (job,) = attempts.requeue_expired(session, datetime.now(UTC) + timedelta(seconds=1))
             assert (job.state, job.owner, job.lease_expires_at) == (State.QUEUED, None, None)
             assert session.scalar(select(func.count()).where(Ring.job_id == job_id)) == 2
         assert claim(sessions).attempt == 2
@@ -277,14 +286,14 @@ class TestReturnToTheQueue:
         submit()
         claim(sessions, lease_s=30.0)
         with sessions.begin() as session:
-            assert repository.requeue_expired(session, datetime.now(UTC)) == []
+            assert attempts.requeue_expired(session, datetime.now(UTC)) == []
 
     def test_the_last_attempt_fails_the_job_with_the_reason(self, sessions: Sessions, submit: Submit) -> None:
         submit(max_attempts=2)
         for attempt in (1, 2):
             job_id = claim(sessions).id
             with sessions.begin() as session:
-                job = repository.retry(session, job_id, attempt, "The runner was killed by SIGKILL.")
+                job = attempts.retry(session, job_id, attempt, "The runner was killed by SIGKILL.")
         assert job.state is State.FAILED
         assert job.error is not None and job.error["type"] == "attempts-exhausted"
         assert "SIGKILL" in job.error["detail"]
@@ -293,7 +302,7 @@ class TestReturnToTheQueue:
         submit(max_attempts=1)
         job_id = claim(sessions).id
         with sessions.begin() as session:
-            job = repository.hand_back(session, job_id, 1)
+            job = attempts.hand_back(session, job_id, 1)
             assert (job.state, job.max_attempts - job.attempt) == (State.QUEUED, 1)
         assert claim(sessions).attempt == 2
 
@@ -301,7 +310,7 @@ class TestReturnToTheQueue:
         submit()
         first = claim(sessions)
         with sessions.begin() as session:
-            repository.retry(session, first.id, 1, "because")
+            attempts.retry(session, first.id, 1, "because")
         assert claim(sessions).started_at == first.started_at
 
 
@@ -311,8 +320,8 @@ class TestPages:
         found, cursor = [], None
         with sessions() as session:
             while True:
-                page = repository.list_jobs(session, cursor=cursor, limit=2)
-                found += [job.id for job in page.jobs]
+                page = repository.list_jobs(session, OURS, cursor=cursor, limit=2)
+                found += [job.id for job in page.rows]
                 if (cursor := page.next_cursor) is None:
                     break
         assert found == jobs[::-1]
@@ -321,25 +330,25 @@ class TestPages:
         jobs = [submit().id for _ in range(3)]
         with sessions.begin() as session:
             session.execute(update(Job).values(created_at=datetime(2026, 1, 1, tzinfo=UTC)))
-            first = repository.list_jobs(session, limit=2)
-            second = repository.list_jobs(session, limit=2, cursor=first.next_cursor)
-        assert [job.id for job in (*first.jobs, *second.jobs)] == sorted(jobs, reverse=True)
+            first = repository.list_jobs(session, OURS, limit=2)
+            second = repository.list_jobs(session, OURS, limit=2, cursor=first.next_cursor)
+        assert [job.id for job in (*first.rows, *second.rows)] == sorted(jobs, reverse=True)
 
     def test_filters_narrow_the_list_together(self, sessions: Sessions, submit: Submit) -> None:
         wanted = submit(labels={"team/a.b": "x"}, model="owner/name")
         submit(labels={"team/a.b": "y"}, model="owner/name")
         submit(labels={"team/a.b": "x"})
         with sessions() as session:
-            page = repository.list_jobs(session, state=State.QUEUED, model="owner/name", label=("team/a.b", "x"))
-            assert [job.id for job in page.jobs] == [wanted.id]
-            assert repository.list_jobs(session, state=State.RUNNING).jobs == []
+            page = repository.list_jobs(session, OURS, state=State.QUEUED, model="owner/name", label=("team/a.b", "x"))
+            assert [job.id for job in page.rows] == [wanted.id]
+            assert repository.list_jobs(session, OURS, state=State.RUNNING).rows == []
 
     @pytest.mark.parametrize("key", ['"', "a b", "", "a' OR 1"])
     def test_a_label_that_nothing_can_carry_finds_nothing(self, sessions: Sessions, submit: Submit, key: str) -> None:
         submit()
         with sessions() as session:
-            assert repository.list_jobs(session, label=(key, "")).jobs == []
+            assert repository.list_jobs(session, OURS, label=(key, "")).rows == []
 
     def test_a_broken_cursor_is_refused(self, sessions: Sessions) -> None:
         with sessions() as session, pytest.raises(InvalidCursor):
-            repository.list_jobs(session, cursor="broken")
+            repository.list_jobs(session, OURS, cursor="broken")

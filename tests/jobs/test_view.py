@@ -1,7 +1,8 @@
 import pytest
 
 from compression.report import Outcome
-from jobs import repository
+from jobs import attempts, repository
+from jobs.access.tables import LOCAL_TENANT_ID as OURS
 from jobs.database import Sessions
 from jobs.failure import Failure
 from jobs.request import JobRequest, check_request
@@ -25,8 +26,8 @@ def test_a_failed_job_shows_its_reason(sessions: Sessions, submit: Submit) -> No
     failure = Failure(type="numerical-error", title="t", detail="d", layer="l")
     job = submit()
     with sessions.begin() as session:
-        repository.claim(session, "worker", 30.0)
-        view = job_view(repository.fail(session, job.id, 1, failure))
+        attempts.claim(session, "worker", 30.0)
+        view = job_view(attempts.fail(session, job.id, 1, failure))
     assert (view.state, view.error) == (State.FAILED, failure)
 
 
@@ -34,8 +35,8 @@ def test_a_failed_job_shows_its_reason(sessions: Sessions, submit: Submit) -> No
 def test_a_job_that_succeeded_shows_its_verdict(sessions: Sessions, submit: Submit, verdict: Outcome | None) -> None:
     job = submit()
     with sessions.begin() as session:
-        repository.claim(session, "worker", 30.0)
-        view = job_view(repository.succeed(session, job.id, 1, [], verdict))
+        attempts.claim(session, "worker", 30.0)
+        view = job_view(attempts.succeed(session, job.id, 1, [], verdict))
     assert (view.state, view.verdict) == (State.SUCCEEDED, verdict)
     with sessions() as session:
         last = repository.events_after(session, job.id, 0)[-1]
@@ -45,5 +46,5 @@ def test_a_job_that_succeeded_shows_its_verdict(sessions: Sessions, submit: Subm
 def test_an_evaluation_has_no_recipe(sessions: Sessions) -> None:
     request = JobRequest.model_validate({"task": "evaluate", "model": "demo:smollm2-135m"})
     with sessions.begin() as session:
-        view = job_view(repository.submit(session, request, check_request(request), 3))
+        view = job_view(repository.submit(session, OURS, request, check_request(request), max_attempts=3))
     assert (view.task, view.recipe, view.request["task"]) == ("evaluate", None, "evaluate")

@@ -2,7 +2,6 @@
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,13 +9,16 @@ import pytest
 from sqlalchemy import Engine
 
 from jobs import database, repository
-from jobs.artifacts import artifact_store
+from jobs.access.tables import LOCAL_TENANT_ID
 from jobs.database import Sessions
 from jobs.request import JobRequest, check_request
 from jobs.settings import Settings
+from jobs.store.artifacts import artifact_store
 from jobs.tables import Event, Job
-from tests.jobs.conftest import valkey  # noqa: F401  a fixture
+from tests.jobs.conftest import valkey
 from worker.attempt import Host
+
+__all__ = ["MakeHost", "Submit", "events", "read_job", "valkey"]
 
 SCRIPT = Path(__file__).with_name("scripted_runner.py")
 
@@ -42,6 +44,7 @@ def settings(tmp_path: Path, model: Path) -> Settings:
         lease_s=10.0,
         heartbeat_s=0.1,
         grace_s=0.5,
+        drain_s=20.0,
         retry_delay_s=0.0,
     )
 
@@ -67,7 +70,7 @@ def submit(sessions: Sessions, model: Path) -> Submit:
         recipe = {} if fields.get("task") == "evaluate" else {"recipe": {"sparsity": 0.5}}
         request = JobRequest.model_validate({"model": str(model), **recipe, **fields})
         with sessions.begin() as session:
-            return repository.submit(session, request, check_request(request), max_attempts).id
+            return repository.submit(session, LOCAL_TENANT_ID, request, check_request(request), max_attempts=max_attempts).id
 
     return submit
 
@@ -91,16 +94,9 @@ def scripted(settings: Settings, sessions: Sessions) -> MakeHost:
 
 def read_job(sessions: Sessions, job_id: str) -> Job:
     with sessions() as session:
-        return repository.get(session, job_id)
+        return repository.find(session, job_id)
 
 
 def events(sessions: Sessions, job_id: str) -> list[Event]:
     with sessions() as session:
         return list(repository.events_after(session, job_id, 0))
-
-
-def wait_until(is_true: Callable[[], object], timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_true():
-        assert time.monotonic() < deadline, "it has not come true in time"
-        time.sleep(0.02)

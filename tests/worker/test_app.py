@@ -17,9 +17,12 @@ from jobs.database import Sessions
 from jobs.queue import make_celery, ring, rings_waiting
 from jobs.settings import Settings
 from jobs.states import State
-from tests.worker.conftest import Submit, read_job, wait_until
+from jobs.watching import presence
+from jobs.watching.presence import WorkerStatus
+from tests.waiting import wait_until
+from tests.worker.conftest import Submit, read_job
 
-COMMAND = (sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--pool", "threads", "--concurrency", "1")
+COMMAND = (sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--pool", "threads")
 
 
 @pytest.fixture
@@ -32,8 +35,11 @@ def worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
         "PATH": os.environ["PATH"],
         "SCALPEL_DATA_DIR": str(settings.data_dir),
+        "SCALPEL_DATABASE_URL": settings.database_url,
         "SCALPEL_BROKER_URL": settings.broker_url or "",
         "SCALPEL_MODEL_ROOTS": str(settings.model_roots[0]),
+        "SCALPEL_DEVICE": "cpu",
+        "SCALPEL_CPU_SLOTS": str(settings.cpu_slots or 1),
         "SCALPEL_LEASE_S": "60",
         "SCALPEL_HEARTBEAT_S": "0.2",
     }
@@ -121,3 +127,28 @@ def test_a_killed_worker_leaves_no_child(served: Settings, submit: Submit, tmp_p
         runner = runner_of(process)
         process.kill()
         wait_until(lambda: not runner.is_running() or runner.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_worker_runs_a_job_on_each_slot_at_once_and_tells_of_them(
+    served: Settings, sessions: Sessions, submit: Submit, tmp_path: Path
+) -> None:
+    served = served.model_copy(update={"cpu_slots": 2})
+    first, second = submit(), submit()
+    with locked(served, first), locked(served, second), worker(served, tmp_path / "log") as process:
+        ring_for(served)
+        ring_for(served)
+        wait_until(lambda: {read_job(sessions, job_id).state for job_id in (first, second)} == {State.RUNNING})
+
+        def shown() -> list[WorkerStatus]:
+            with sessions() as session:
+                return presence.workers(session, lost_after_s=60.0)
+
+        wait_until(lambda: len(shown()) == 1)
+        (status,) = shown()
+        assert (status.state, status.worker.pid, [slot.device for slot in status.slots]) == ("busy", process.pid, ["cpu"] * 2)
+        assert {job.job_id for job in status.running.values()} == {first, second}
+        assert min(status.worker.memory_bytes, status.worker.memory_free_bytes, status.worker.disk_bytes) > 0
+        process.terminate()
+        process.wait(20)
+        assert shown() == [], "a worker that ends in order takes its row along"
+    assert {read_job(sessions, job_id).state for job_id in (first, second)} == {State.QUEUED}

@@ -10,13 +10,14 @@ from sqlalchemy import delete
 
 from compression.recipe import parse_recipe, resolve
 from compression.report import Report
-from jobs import exports, repository
-from jobs.artifacts import artifact_store
+from jobs import attempts, exports, repository
+from jobs.access.tables import LOCAL_TENANT_ID as OURS
+from jobs.attempts import StoredFile
 from jobs.database import Sessions
 from jobs.exports import ExportRequest
-from jobs.repository import StoredFile
 from jobs.settings import Settings
 from jobs.states import State
+from jobs.store.artifacts import artifact_store
 from jobs.tables import Job, Solution
 from tests import tiny_models
 from tests.worker.conftest import Submit, events, read_job
@@ -55,21 +56,21 @@ def said_to_be_solved(host: Host, submit: Submit, tmp_path: Path) -> str:
     (tmp_path / "report.json").write_text(json.dumps({"recipe": solved, "model": {"revision": None}, "output": {}}))
     report = StoredFile("report.json", *host.store.put_file(tmp_path / "report.json"))
     with host.sessions.begin() as session:
-        repository.claim(session, "another worker", 60.0)
-        repository.succeed(session, job_id, 1, [report], solutions=[report])
+        attempts.claim(session, "another worker", 60.0)
+        attempts.succeed(session, job_id, 1, [report], solutions=[report])
     return job_id
 
 
 def export(host: Host, job_id: str, **fields: object) -> str:
     request = ExportRequest.model_validate({"output": {"format": "dense"}, **fields})
     with host.sessions.begin() as session:
-        found = exports.find_exportable(session, host.store, job_id)
+        found = exports.find_exportable(session, OURS, host.store, job_id)
         return exports.submit_export(session, found, request, None, 3).id
 
 
 def report_of(host: Host, job_id: str) -> Report:
     with host.sessions() as session:
-        found = repository.report(session, job_id)
+        found = repository.report(session, OURS, job_id)
     return Report.model_validate_json(b"".join(host.store.stream(found.sha256)))
 
 
@@ -88,7 +89,7 @@ def test_an_export_is_published_without_solving_again(host: Host, solved: str) -
     stages = [event.data["stage"] for event in events(host.sessions, job_id) if event.type == "stage"]
     assert stages == ["fetching", "exporting", "verifying", "publishing"]
     with host.sessions() as session:
-        files = [{file.name for file in repository.artifacts(session, each)} for each in (solved, job_id)]
+        files = [{file.name for file in repository.artifacts(session, OURS, each)} for each in (solved, job_id)]
     assert files[0] == files[1]  # and no solution among them
     before, after = report_of(host, solved), report_of(host, job_id)
     assert after.payload_digest == before.payload_digest

@@ -11,23 +11,28 @@ from pathlib import Path
 
 import pytest
 
+from compression.environment import processor
 from compression.evaluation_report import EvaluationReport
 from compression.models.source import ModelSource
 from compression.protocol import Calibration, Evaluation, Output
 from compression.recipe import Recipe
 from compression.report import Report
 from jobs import repository
-from jobs.artifacts import artifact_store
+from jobs.access.tables import LOCAL_TENANT_ID as OURS
 from jobs.database import Sessions
+from jobs.estimating.estimates import Estimate
+from jobs.estimating.rates import TimeEstimate, expected_times
 from jobs.settings import Settings
 from jobs.states import State
+from jobs.store.artifacts import artifact_store
+from jobs.tables import Job
 from tests import tiny_models
-from tests.jobs.local_hub import Repository, running_hub
-from tests.jobs.test_fetch_texts import parquet
+from tests.jobs.sourcing.local_hub import Repository, running_hub
+from tests.jobs.sourcing.test_fetch_texts import parquet
 from tests.worker.conftest import Submit, events, read_job
 from worker.attempt import RUNNER_COMMAND, Host
+from worker.control import SUPERVISOR_IS_GONE
 from worker.environment import child_environment
-from worker.runner import SUPERVISOR_IS_GONE
 from worker.spec import SPEC, EvaluateSpec, RunSpec
 from worker.supervisor import Supervisor
 
@@ -146,6 +151,8 @@ def test_a_real_model_is_compressed_and_published(settings: Settings, sessions: 
         evaluation={"sources": [str(text)], "windows": 2, "seqlen": 32},
         labels={"team": "a"},
     )
+    here = processor()
+    expect(sessions, job_id, TimeEstimate(device=here, expected_s=7.0, low_s=5.0, high_s=9.0, jobs=1))
     store = artifact_store(settings)
     Supervisor(Host(settings, sessions, store, os.environ, threading.Event())).work_off()
 
@@ -156,12 +163,24 @@ def test_a_real_model_is_compressed_and_published(settings: Settings, sessions: 
     assert stages == ["fetching", "compressing", "exporting", "verifying", "publishing"]
     assert [event.data["block"] for event in told if event.type == "block"] == list(range(1, tiny_models.BLOCKS + 1))
     with sessions() as session:
-        names = {file.name for file in repository.artifacts(session, job_id)}
-        found = repository.report(session, job_id)
+        names = {file.name for file in repository.artifacts(session, OURS, job_id)}
+        found = repository.report(session, OURS, job_id)
     assert {"config.json", "scalpel.json", "report.json", "model.safetensors.index.json"} <= names
     report = Report.model_validate_json(b"".join(store.stream(found.sha256)))
     assert report.provenance == {"job_id": job_id, "attempt": 1, "labels": {"team": "a"}}
     assert all(layer.sparsity == 0.5 for layer in report.layers)
+    assert report.estimated is not None and report.estimated.seconds == 7.0, "foretold at submit, for this device"
+    with sessions() as session:
+        (time,) = expected_times(session, report.estimated.work, "sparsegpt")
+    assert (time.device, time.jobs) == (here, 1), "and the next one is foretold from this one"
+    assert time.expected_s == pytest.approx(sum(report.seconds[activity] for activity in report.estimated.work), abs=0.1)
+
+
+def expect(sessions: Sessions, job_id: str, time: TimeEstimate) -> None:
+    """Have a job's row say that it was foretold to take so long."""
+    with sessions.begin() as session:
+        job = session.get_one(Job, job_id)
+        job.estimate = Estimate(task="compress", model=job.model, time=(time,)).stored()
 
 
 def test_a_result_that_regressed_is_published_and_marked(settings: Settings, sessions: Sessions, submit: Submit) -> None:
@@ -181,8 +200,8 @@ def test_a_result_that_regressed_is_published_and_marked(settings: Settings, ses
     assert (job.state, job.verdict) == (State.SUCCEEDED, "regressed"), job.error
     assert events(sessions, job_id)[-1].data == {"state": "succeeded", "attempt": 1, "verdict": "regressed"}
     with sessions() as session:
-        assert "model.safetensors.index.json" in {file.name for file in repository.artifacts(session, job_id)}
-        report = Report.model_validate_json(b"".join(store.stream(repository.report(session, job_id).sha256)))
+        assert "model.safetensors.index.json" in {file.name for file in repository.artifacts(session, OURS, job_id)}
+        report = Report.model_validate_json(b"".join(store.stream(repository.report(session, OURS, job_id).sha256)))
     assert report.verdict is not None
     assert {check.figure: check.passed for check in report.verdict.checks}["kl"] is False
     assert report.acceptance.max_perplexity_ratio is None
@@ -207,15 +226,15 @@ def test_a_model_is_evaluated_without_solving(settings: Settings, sessions: Sess
     stages = [event.data["stage"] for event in events(sessions, job_id) if event.type == "stage"]
     assert stages == ["fetching", "evaluating", "publishing"]
     with sessions() as session:
-        assert [file.name for file in repository.artifacts(session, job_id)] == ["report.json"]
-        report = EvaluationReport.model_validate_json(b"".join(store.stream(repository.report(session, job_id).sha256)))
+        assert [file.name for file in repository.artifacts(session, OURS, job_id)] == ["report.html", "report.json"]
+        report = EvaluationReport.model_validate_json(b"".join(store.stream(repository.report(session, OURS, job_id).sha256)))
     assert report.provenance == {"job_id": job_id, "attempt": 1, "labels": {"team": "a"}}
     assert report.results[0].comparison is not None and report.results[0].comparison.kl == 0.0
     assert report.reference is not None and report.reference.source == model
 
 
 def test_what_an_evaluation_needs_survives_the_line(spec: RunSpec) -> None:
-    fields = spec.model_dump(exclude={"task", "recipe", "calibration", "output", "solutions"})
+    fields = spec.model_dump(exclude={"task", "recipe", "calibration", "output", "solutions", "expected_s"})
     wanted = EvaluateSpec(task="evaluate", reference=ModelSource(spec.work, "x", None, ("note",)), **fields)
     assert SPEC.validate_json(wanted.to_line()) == wanted
     assert SPEC.validate_json(spec.to_line()) == spec
@@ -239,7 +258,7 @@ def test_benchmarks_by_name_are_fetched_for_their_roles(settings: Settings, sess
     job = read_job(sessions, job_id)
     assert job.state is State.SUCCEEDED, job.error
     with sessions() as session:
-        report = Report.model_validate_json(b"".join(store.stream(repository.report(session, job_id).sha256)))
+        report = Report.model_validate_json(b"".join(store.stream(repository.report(session, OURS, job_id).sha256)))
     assert report.calibration_text is not None and report.calibration_text.protocol == "c4"
     (result,) = report.results
     assert (result.text.protocol, result.text.windows, result.text.windows_in_text) == ("wikitext2", 18, 18)

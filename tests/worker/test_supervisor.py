@@ -7,16 +7,19 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from jobs import repository
+from jobs import attempts, repository
+from jobs.access.tables import LOCAL_TENANT_ID as OURS
 from jobs.database import Sessions
 from jobs.settings import Settings
 from jobs.states import State
-from tests.worker.conftest import MakeHost, Submit, events, read_job, wait_until
+from tests.waiting import wait_until
+from tests.worker.conftest import MakeHost, Submit, events, read_job
 from worker.attempt import Host
 from worker.supervisor import Supervisor
 
@@ -72,7 +75,7 @@ class TestSuccess:
             ("state", "succeeded"),
         ]
         with sessions() as session:
-            files = repository.artifacts(session, job_id)
+            files = repository.artifacts(session, OURS, job_id)
         assert [file.name for file in files] == ["config.json", "report.json"]
         assert b"".join(host.store.stream(files[0].sha256)) == b"{}"
 
@@ -90,7 +93,7 @@ class TestSuccess:
         host, job_id = scripted("succeed"), submit()
         Supervisor(host).work_off()
         with sessions() as session:
-            report = repository.report(session, job_id)
+            report = repository.report(session, OURS, job_id)
         environment = json.loads(b"".join(host.store.stream(report.sha256)))["environment"]
         assert "secret" not in environment.values()
         assert environment["HF_HUB_OFFLINE"] == environment["TRANSFORMERS_OFFLINE"] == "1"
@@ -124,6 +127,15 @@ class TestChildThatFails:
         assert Supervisor(scripted("crash-once")).work_off() == 2
         job = read_job(sessions, job_id)
         assert (job.state, job.attempt) == (State.SUCCEEDED, 2)
+
+    def test_it_is_tried_again_after_a_while_drawn_at_random(
+        self, sessions: Sessions, submit: Submit, scripted: MakeHost
+    ) -> None:
+        job_id, host = submit(), scripted("crash")
+        patient = host.settings.model_copy(update={"retry_delay_s": 200.0})
+        assert Supervisor(replace(host, settings=patient, draw=lambda: 0.25)).work_off() == 1
+        job = read_job(sessions, job_id)
+        assert 49 < (job.claimable_at - job.updated_at).total_seconds() < 51
 
     def test_the_end_of_very_long_last_words_is_kept(self, sessions: Sessions, submit: Submit, scripted: MakeHost) -> None:
         job_id = submit(max_attempts=2)
@@ -197,7 +209,7 @@ class TestInterruption:
         with working(scripted(behaviour)) as thread:
             wait_until(lambda: child_pid(sessions, job_id))
             with sessions.begin() as session:
-                repository.request_cancel(session, job_id)
+                repository.request_cancel(session, OURS, job_id)
             thread.join(20)
         assert read_job(sessions, job_id).state is State.CANCELLED
         assert not is_alive(child_pid(sessions, job_id))
@@ -220,8 +232,8 @@ class TestInterruption:
         with working(scripted("hang")) as thread:
             wait_until(lambda: child_pid(sessions, job_id))
             with sessions.begin() as session:
-                repository.requeue_expired(session, datetime.now(UTC) + timedelta(hours=1))
-                other = repository.claim(session, "another worker", 3600.0)
+                attempts.requeue_expired(session, datetime.now(UTC) + timedelta(hours=1))
+                other = attempts.claim(session, "another worker", 3600.0)
             thread.join(20)
         assert other is not None and other.id == job_id
         job = read_job(sessions, job_id)
@@ -244,8 +256,8 @@ def test_folders_of_jobs_that_ended_elsewhere_are_removed(
     for name in (ended, alive, "unknown"):
         (settings.scratch_dir / "jobs" / name / "work").mkdir(parents=True)
     with sessions.begin() as session:
-        repository.request_cancel(session, ended)
-        claimed = repository.claim(session, "another worker on this host", 60.0)
+        repository.request_cancel(session, OURS, ended)
+        claimed = attempts.claim(session, "another worker on this host", 60.0)
     assert claimed is not None and claimed.id == alive
     Supervisor(scripted("succeed")).work_off()
     assert [folder.name for folder in (settings.scratch_dir / "jobs").iterdir()] == [alive]

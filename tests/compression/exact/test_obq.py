@@ -9,8 +9,9 @@ from compression.exact.elimination import Elimination
 from compression.exact.obq import PlaceGrids, round_greedily
 from compression.exact.pruning import exact_mask
 from compression.exact.refit import refit
-from compression.obs import Rounder, sweep
+from compression.obs import sweep
 from compression.options import Bits, Offset, WholeBits, top_code
+from compression.rounder import Rounder
 from tests.compression import brute_force
 from tests.compression.exact.problems import Problem, least_squares, problem
 

@@ -114,7 +114,7 @@ def resave(artifact: Path, change: Any) -> None:
     ("change", "reason"),
     [
         (lambda a: (a / "scalpel.json").unlink(), r"artifact has no scalpel\.json"),
-        (lambda a: (a / "scalpel.json").write_text("[]"), r"scalpel\.json does not say the format"),
+        (lambda a: (a / "scalpel.json").write_text("[]"), r"scalpel\.json is not a JSON object"),
         (lambda a: rewrite(a / "scalpel.json", lambda d: d.update(format="dragon")), "names the format 'dragon'"),
         (lambda a: rewrite(a / "scalpel.json", lambda d: d.update(format=["gguf"])), r"names the format \['gguf'\]"),
         (lambda a: rewrite(a / "scalpel.json", lambda d: d.update(format="gguf")), r"model\.gguf: there is no such file"),

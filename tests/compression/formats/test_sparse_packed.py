@@ -14,7 +14,8 @@ from compression.errors import UnsupportedModel
 from compression.formats import load
 from compression.formats.sparse_packed import QUANT_METHOD
 from compression.formats.sparse_parts import pack_mask, pack_parts, unpack_mask, unpack_parts
-from compression.models.checkpoint import Checkpoint, read_json
+from compression.models.checkpoint import Checkpoint
+from compression.models.untrusted import read_object
 from compression.options import Bits, Offset, code_bits, top_code
 from compression.protocol import Output
 from compression.weights import DenseWeights, GridWeights, Weights
@@ -231,6 +232,6 @@ def test_dense_and_packed_artifacts_of_one_recipe_are_one_model(tmp_path: Path) 
 
 def test_other_loaders_are_told_that_this_is_no_plain_checkpoint(tmp_path: Path) -> None:
     make(tmp_path, {"pattern": "2:4", "method": "magnitude"}, Output(format="sparse-packed"))
-    assert read_json(tmp_path / "out" / "config.json")["quantization_config"]["quant_method"] == QUANT_METHOD
+    assert read_object(tmp_path / "out" / "config.json")["quantization_config"]["quant_method"] == QUANT_METHOD
     with pytest.raises(UnsupportedModel, match="already quantised"):
         Checkpoint(tmp_path / "out")

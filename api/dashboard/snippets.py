@@ -1,0 +1,124 @@
+"""Text to copy: how to load an artifact, and a request as curl, command line and Python."""
+
+import json
+import pprint
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from compression.formats.snippets import FOLDER, snippets
+from compression.page import AnyReport
+from compression.report import Report
+from jobs.view import JobView
+
+
+@dataclass(frozen=True)
+class Snippet:
+    title: str
+    code: str
+
+
+def loading_snippets(job: JobView, report: AnyReport | None) -> tuple[Snippet, ...]:
+    """How to use what a job gave, with each software that its format is made for."""
+    if not isinstance(report, Report):
+        return ()
+    folder = f"./{job.id}"
+    readers = snippets(report.output.format, report.model.architecture)
+    return (
+        Snippet("Download", f"scalpel download {job.id} -o {folder}"),
+        *(Snippet(found.software, found.code.replace(FOLDER, folder)) for found in readers),
+    )
+
+
+def request_snippets(request: Mapping[str, Any], url: str) -> tuple[Snippet, ...]:
+    """The same job asked for in other ways. Args: url: of this server."""
+    return (
+        Snippet("curl", _curl(request, url)),
+        Snippet("Command line", _command(request)),
+        Snippet("Python", _python(request, url)),
+    )
+
+
+def _curl(request: Mapping[str, Any], url: str) -> str:
+    body = json.dumps(request, indent=2, ensure_ascii=False)
+    return (
+        f'curl {shlex.quote(url + "/v1/jobs")} \\\n  -H "Authorization: Bearer $SCALPEL_API_KEY" \\\n'
+        f"  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(body)}"
+    )
+
+
+def _python(request: Mapping[str, Any], url: str) -> str:
+    is_evaluation = request.get("task") == "evaluate"
+    first = [f"    {request.get('model', '')!r},"]
+    if not is_evaluation:
+        first.append(f"    {dict(request.get('recipe', {}))!r},")
+    others = [
+        f"    {name}={pprint.pformat(value, sort_dicts=False)},"
+        for name, value in request.items()
+        if name not in ("model", "recipe", "task")
+    ]
+    return "\n".join(
+        [
+            "import os",
+            "from client import Scalpel",
+            "",
+            f'with Scalpel({url!r}, api_key=os.environ["SCALPEL_API_KEY"]) as scalpel:',
+            f"    job = scalpel.{'evaluate' if is_evaluation else 'submit'}(",
+            *("    " + line for line in (*first, *others)),
+            "    )",
+            "    print(job.id)",
+        ]
+    )
+
+
+# Where a flag is not named as its field is. Fields without a flag are left out, and the text says so.
+_FLAGS = {
+    "calibration.source": "--calibration", "calibration.nsamples": "--nsamples", "calibration.seqlen": "--seqlen",
+    "calibration.seed": "--seed", "evaluation.sources": "--eval", "evaluation.windows": "--windows",
+    "evaluation.seqlen": "--eval-seqlen", "evaluation.labelled": "--labelled", "output.format": "--format",
+    "output.embeddings": "--embeddings", "device": "--device", "labels": "--label", "recipe.skip_blocks": "--skip-block",
+}  # fmt: skip
+_NO_FLAG = ("recipe.qq_group_size", "recipe.qq_scale_bits", "recipe.qq_zero_bits", "recipe.overrides", "limits", "priority")
+
+
+def _command(request: Mapping[str, Any]) -> str:
+    lines = [f"scalpel submit {shlex.quote(str(request.get('model', '')))}"]
+    if request.get("task") == "evaluate":
+        lines.append("  --evaluate")
+    left_out = []
+    for path, value in _leaves(request):
+        if path in ("model", "task"):
+            continue
+        if path.startswith(_NO_FLAG):
+            left_out.append(path)
+            continue
+        lines += [f"  {flag}" for flag in _flag(path, value)]
+    lines.append("  --watch")
+    command = " \\\n".join(lines)
+    return command + (f"\n# without flags: {', '.join(left_out)}" if left_out else "")
+
+
+def _flag(path: str, value: Any) -> Iterator[str]:
+    group, _, name = path.partition(".")
+    if group == "recipe" and name == "symmetric":
+        yield "--symmetric" if value else "--asymmetric"
+        return
+    flag = _FLAGS.get(path) or f"--{(name or group).replace('_', '-')}"
+    if group == "labels":
+        yield from (f"--label {shlex.quote(f'{key}={word}')}" for key, word in value.items())
+    elif isinstance(value, bool):
+        yield flag if value else f"--no-{flag[2:]}"
+    elif isinstance(value, list):
+        yield from (f"{flag} {shlex.quote(str(item))}" for item in value) if value else (f"{flag} none",)
+    else:
+        yield f"{flag} {shlex.quote('none' if value is None else str(value))}"
+
+
+def _leaves(request: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every value by its dotted path; labels stay together."""
+    for name, value in request.items():
+        if isinstance(value, Mapping) and name != "labels":
+            yield from ((f"{name}.{inner}", found) for inner, found in value.items())
+        else:
+            yield name, value

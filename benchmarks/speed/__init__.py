@@ -1,0 +1,1 @@
+"""How fast, how small, and where the time goes: `python -m benchmarks.speed --help`."""

@@ -1,0 +1,85 @@
+"""How to load an artifact with the software that reads its format: lines to copy. Torch-free."""
+
+from dataclasses import dataclass
+
+from compression.protocol import OutputFormat
+
+FOLDER = "FOLDER"  # what a reader puts a path, or a repository's id, for
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """Args: software: as users know it, with what it needs. language: of the code, as Markdown names it."""
+
+    software: str
+    language: str
+    code: str
+
+
+CAUSAL = ("ForCausalLM", "LMHeadModel")
+OF_ENCODERS = {"ForSequenceClassification": "AutoModelForSequenceClassification", "ForMaskedLM": "AutoModelForMaskedLM"}
+
+
+def auto_class(class_name: str) -> str:
+    """The class of transformers that opens a model whose config.json has this class name."""
+    if not class_name or class_name.endswith(CAUSAL):
+        return "AutoModelForCausalLM"
+    return next((found for ending, found in OF_ENCODERS.items() if class_name.endswith(ending)), "AutoModel")
+
+
+def snippets(name: OutputFormat, class_name: str) -> tuple[Snippet, ...]:
+    """Args: class_name: of the model, as its config.json has it."""
+    opened = auto_class(class_name)
+    transformers = _transformers(opened)
+    match name:
+        case "dense" if opened != "AutoModelForCausalLM":
+            return (Snippet("transformers", "python", transformers),)
+        case "dense":
+            return (Snippet("transformers", "python", transformers), _vllm())
+        case "compressed-tensors":
+            return (Snippet("transformers with compressed-tensors", "python", transformers), _vllm())
+        case "gptq":
+            return (
+                Snippet("gptqmodel", "python", f'from gptqmodel import GPTQModel\n\nmodel = GPTQModel.load("{FOLDER}")'),
+                Snippet("transformers with optimum and gptqmodel", "python", transformers),
+                _vllm(),
+            )
+        case "gguf":
+            return (
+                Snippet("llama.cpp", "sh", f'llama-cli -m {FOLDER}/model.gguf -p "Once upon a time"'),
+                Snippet("llama-cpp-python", "python", _LLAMA_CPP_PYTHON),
+                Snippet("transformers", "python", _transformers("AutoModelForCausalLM", ', gguf_file="model.gguf"')),
+            )
+        case "spqr":
+            return (Snippet("transformers with spqr-quant, on an NVIDIA GPU", "python", _SPQR),)
+        case "sparse-packed":
+            return (
+                Snippet("Scalpel's library", "python", f'from compression.formats import load\n\nmodel = load("{FOLDER}")'),
+            )
+
+
+def _transformers(opened: str, more: str = "") -> str:
+    return (
+        f"from transformers import AutoTokenizer, {opened}\n\n"
+        f'tokenizer = AutoTokenizer.from_pretrained("{FOLDER}"{more})\n'
+        f'model = {opened}.from_pretrained("{FOLDER}"{more})'
+    )
+
+
+def _vllm() -> Snippet:
+    return Snippet("vLLM", "sh", f"vllm serve {FOLDER}")
+
+
+_LLAMA_CPP_PYTHON = f"""from llama_cpp import Llama
+
+model = Llama(model_path="{FOLDER}/model.gguf")
+print(model("Once upon a time", max_tokens=32)["choices"][0]["text"])"""
+
+_SPQR = f"""import spqr_quant
+import torch
+from transformers import AutoModelForCausalLM
+
+linear = spqr_quant.QuantizedLinear  # the two packages spell this function in two ways
+if not hasattr(linear, "create_placeholder"):
+    linear.create_placeholder = linear.create_placehodler
+model = AutoModelForCausalLM.from_pretrained("{FOLDER}", dtype=torch.float16, device_map="cuda")"""

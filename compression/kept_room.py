@@ -1,0 +1,73 @@
+"""How much room kept results may take: what was used least recently goes first. Torch-free.
+
+The folders may belong to runners that somebody has taken over. So nothing in them is followed: each is opened once, as a
+folder and no link, and everything happens relative to that.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+RESULTS_FOLDER = "results"  # within a cache folder
+_BLOCK_BYTES = 512  # in which the system counts
+
+
+@dataclass(frozen=True, order=True)
+class _File:
+    used_at: float
+    size_bytes: int
+    folder: Path
+    name: str
+
+
+def prune(folders: Iterable[Path], limit_bytes: int) -> int:
+    """Remove files until all folders together hold no more than `limit_bytes`. Who has a removed file open keeps it.
+
+    What lies there and is no file was put there by nobody of ours, and goes as well.
+
+    Returns: how many files were removed.
+    """
+    found = sorted(file for folder in folders for file in _files(folder))
+    excess, removed = sum(file.size_bytes for file in found) - limit_bytes, 0
+    for file in found:
+        if excess <= 0:
+            break
+        with suppress(OSError), _opened(file.folder) as place:
+            os.unlink(file.name, dir_fd=place)
+            excess, removed = excess - file.size_bytes, removed + 1
+    return removed
+
+
+def _files(folder: Path) -> list[_File]:
+    files: list[_File] = []
+    with suppress(OSError), _opened(folder) as place, os.scandir(place) as entries:
+        for entry in entries:
+            if not entry.is_file(follow_symlinks=False):
+                _remove(entry.name, place)
+                continue
+            with suppress(OSError):  # somebody else has just removed it
+                found = entry.stat(follow_symlinks=False)
+                used_at = min(found.st_mtime, time.time())  # its owner may have set it to any time
+                files.append(_File(used_at, found.st_blocks * _BLOCK_BYTES, folder, entry.name))
+    return files
+
+
+def _remove(name: str, place: int) -> None:
+    with suppress(OSError):
+        os.unlink(name, dir_fd=place)
+        return
+    shutil.rmtree(name, ignore_errors=True, dir_fd=place)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """Its descriptor. Raises: OSError: it is a link, or no folder."""
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield place
+    finally:
+        os.close(place)

@@ -1,0 +1,77 @@
+"""Streams of windows on their way through a model, block by block. Shapes: W = windows, L = window, D = hidden size."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from compression.inputs import AllHeard
+from compression.models.activations import Spill, Stream
+from compression.models.skeleton import frozen
+from compression.models.streamed import BlockCall, StreamedModel
+
+
+@dataclass
+class Lane:
+    """One stream of windows and what the model passes to each block with them."""
+
+    stream: Stream
+    calls: list[BlockCall]
+
+    def advance(self, model: StreamedModel, block: nn.Module, index: int, compute_dtype: torch.dtype) -> None:
+        """Run all windows through a block."""
+        with computing_in(block, compute_dtype, model.device):
+            for window in range(len(self.stream)):
+                output = self._output(model, block, index, window)
+                self.stream[window] = output[0] if isinstance(output, tuple) else output
+
+    def listen(self, model: StreamedModel, block: nn.Module, index: int, window: int) -> None:
+        """Run one window into a block for the sake of its hooks, as far as the last of them needs it."""
+        with suppress(AllHeard):
+            self._output(model, block, index, window)
+
+    def _output(self, model: StreamedModel, block: nn.Module, index: int, window: int) -> Tensor | tuple[Tensor, ...]:
+        call = self.calls[index]
+        output: Tensor | tuple[Tensor, ...] = block(self.stream.on_device(window), *call.args, **call.kwargs)
+        return output
+
+
+def enter(model: StreamedModel, ids_WL: Tensor, spill: Spill) -> Lane:
+    """Embed all windows: the stream as it stands before block 0."""
+    windows, seqlen = ids_WL.shape
+    if windows == 0:
+        return Lane(Stream(0, seqlen, 1, model.compute_dtype, spill, model.device), [])
+    hidden, calls = model.enter(ids_WL[:1])
+    stream = Stream(windows, seqlen, hidden.shape[-1], model.compute_dtype, spill, model.device)
+    stream[0] = hidden
+    for window in range(1, windows):
+        stream[window] = model.enter(ids_WL[window : window + 1])[0]
+    return Lane(stream, calls)
+
+
+@contextmanager
+def computing_in(block: nn.Module, dtype: torch.dtype, device: torch.device) -> Iterator[None]:
+    """While inside, the block's matrix products are in `dtype`; norms and sums stay in float32.
+
+    Autocast alone would cast every weight again for every window; here each is cast once, to the very same values.
+    """
+    if dtype == torch.float32:
+        yield
+        return
+    owned = [
+        (module, name)
+        for module in block.modules()
+        for name, weight in module.named_parameters(recurse=False)
+        if weight.ndim > 1
+    ]
+    kept = [module.get_parameter(name) for module, name in owned]
+    for (module, name), weight in zip(owned, kept, strict=True):
+        module._parameters[name] = frozen(weight.to(dtype))
+    try:
+        with torch.autocast(device.type, dtype):
+            yield
+    finally:
+        for (module, name), weight in zip(owned, kept, strict=True):
+            module._parameters[name] = weight

@@ -1,0 +1,1 @@
+"""Who may use the service: tenants, keys, quotas, secrets, and the audit of what they did."""

@@ -1,0 +1,1 @@
+"""Models and texts that jobs name, found and brought to this machine. The one place that downloads."""

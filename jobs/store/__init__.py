@@ -1,0 +1,1 @@
+"""Where results lie, how they are given out, and for how long they are kept."""
