@@ -49,6 +49,9 @@ OutlierThreshold = Annotated[float | None, _recipe("--outlier-threshold", "spqr:
 Damp = Annotated[float | None, _recipe("--damp", "Damping, as a fraction of the mean of diag(H).")]
 BlockSize = Annotated[int | None, _recipe("--block-size", "Columns between two lazy updates.")]
 Force = Annotated[bool | None, _recipe("--force", "Let obc solve matrices beyond its time limit.")]
+Inputs = Annotated[
+    str | None, _recipe("--inputs", "Calibrate on outputs of the `compressed` blocks (default) or the `dense` model's.")
+]
 TrueSequential = Annotated[
     bool | None, _recipe("--true-sequential/--no-true-sequential", "Calibrate a block's matrices in turn.")
 ]

@@ -29,6 +29,7 @@ class RecipeFlags:
     damp: flags.Damp = None
     block_size: flags.BlockSize = None
     force: flags.Force = None
+    inputs: flags.Inputs = None
     true_sequential: flags.TrueSequential = None
     asymmetric_calibration: flags.AsymmetricCalibration = None
     ignore: flags.Ignore = None

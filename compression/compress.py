@@ -21,6 +21,7 @@ from compression.events import Note, OnEvent, StageStarted, ignore_events
 from compression.finished_blocks import FinishedBlocks
 from compression.formats.sizes import beside, forecast
 from compression.kept import Kept
+from compression.kept_hessians import KeptHessians
 from compression.kept_room import RESULTS_FOLDER
 from compression.kept_states import KeptStates
 from compression.manifest import artifact_files, file_hashes, payload_digest
@@ -115,7 +116,8 @@ def compress(
         for difference in finished.restarts:
             on_event(Note(level="warning", message=f"finished blocks of an earlier attempt are not used: {difference}"))
         states = KeptStates(kept, "dense evaluation", job.info.digest, job.evaluation_WL, torch_device, compute)
-        result = _run_pass(job, finished, states, torch_device, compute, low_memory, meter, watch, on_event)
+        hessians = KeptHessians(kept, job.info.digest, job.calibration.ids_WL, torch_device, compute)
+        result = _run_pass(job, finished, states, hessians, torch_device, compute, low_memory, meter, watch, on_event)
         gc.collect()  # transformers' model and its taps refer to each other: embedding and head would outlive the pass
         on_event(StageStarted(stage="exporting"))
         with watch.time("exporting"):
@@ -175,6 +177,7 @@ def _run_pass(
     job: Job,
     finished: FinishedBlocks,
     states: KeptStates,
+    hessians: KeptHessians,
     device: torch.device,
     compute_dtype: torch.dtype,
     low_memory: bool,
@@ -192,6 +195,7 @@ def _run_pass(
         job.evaluation_WL,
         job.probe_WL,
         finished,
+        hessians=hessians,
         labelled=job.labelled.batches if job.labelled else (),
         compute_dtype=compute_dtype,
         low_memory=low_memory,

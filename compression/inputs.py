@@ -30,11 +30,15 @@ class AllHeard(Exception):
 
 
 class _Roll:
-    """Of one forward: how many inputs have been heard."""
+    """Of one forward: how many inputs have been heard.
 
-    def __init__(self) -> None:
+    Args: ends_forward: with the last of them, for whoever does not need what the block gives.
+    """
+
+    def __init__(self, *, ends_forward: bool) -> None:
         self.expected = 0
         self._heard = 0
+        self._ends_forward = ends_forward
 
     def begin(self, block: nn.Module, args: tuple[Any, ...]) -> None:
         self._heard = 0
@@ -42,26 +46,31 @@ class _Roll:
     def call(self) -> None:
         """Raises: AllHeard: with the last one, so that the block's last product, a quarter of its work, is spared."""
         self._heard += 1
-        if self._heard == self.expected:
+        if self._ends_forward and self._heard == self.expected:
             raise AllHeard
 
 
-def hessian_of(accumulator: Accumulator, name: str, matrix: Matrix) -> Hessian:
-    """The Hessian of what a matrix reads; that of an expert takes into account how few tokens may have reached it.
+def as_read(hessian: Hessian, matrix: Matrix) -> Hessian:
+    """The Hessian of what a matrix reads as methods get it; that of an expert takes into account how few tokens reached it.
 
     Every other matrix reads every token. An expert gets what the router sends, and with fewer tokens than inputs its H is
     singular: at 1% damping the methods then fit noise, and end up to 1.9 times worse than a data-free one (SparseGPT 2:4 and
     OPTQ 3 bit against held-out tokens, three matrices of SmolLM2-135M). Damped by C / tokens they are never worse from
     `needed_tokens` on. Below, they fall back.
-
-    Raises: NumericalError: naming the matrix, when an input held NaN or infinity.
     """
-    hessian = accumulator.finish(name)
     if matrix.slot is None:
         return hessian
     needed, tokens = needed_tokens(matrix), hessian.tokens
     unfit = f"only {tokens} calibration tokens reached this expert, {needed} are needed" if tokens < needed else None
     return Hessian(hessian.H_CC, tokens, unfit=unfit, least_damp=min(MAX_DAMP, matrix.shape[1] / max(tokens, 1)))
+
+
+def hessian_of(accumulator: Accumulator, name: str, matrix: Matrix) -> Hessian:
+    """The Hessian of what was heard, as methods get it.
+
+    Raises: NumericalError: naming the matrix, when an input held NaN or infinity.
+    """
+    return as_read(accumulator.finish(name), matrix)
 
 
 def needed_tokens(matrix: Matrix) -> int:
@@ -104,12 +113,13 @@ def listening(
     device: torch.device,
     turn: Turn | None = None,
     reads: torch.dtype = torch.float32,
+    *,
+    ends_forward: bool = True,
 ) -> Iterator[dict[str, Accumulator]]:
     """While inside, every forward of the block adds to one accumulator for each distinct input of these layers.
 
-    The forward ends there: the hook of the last input raises `AllHeard`.
-
     Args:
+        ends_forward: the hook of the last input raises `AllHeard`; without it the forward goes on to the block's output.
         turn: of asymmetric calibration; not for mixtures of experts, whose tokens differ between the streams.
         reads: the dtype that the block's matrix products are made in.
     """
@@ -119,7 +129,7 @@ def listening(
         for label, matrix in inputs.items()
     }
     hooks: list[tuple[str, Hook]] = []
-    roll = _Roll()
+    roll = _Roll(ends_forward=ends_forward)
     routed: dict[str, list[tuple[Slot, Accumulator]]] = {}
     for label, matrix in inputs.items():
         if matrix.slot:

@@ -60,6 +60,11 @@ class Kept:
             self._on_event(Note(message=f"{what}: reused from an earlier job"))
         return found
 
+    def has(self, key: Key) -> bool:
+        """Whether there is one for this very key; it has not been looked at."""
+        path = self._path(key)
+        return path is not None and path.is_file()
+
     def keep(self, what: str, key: Key, tensor: Tensor, facts: Mapping[str, str] | None = None) -> None:
         """Write a result, if the disk has room for it twice. Args: tensor: with at least one dimension."""
         path = self._path(key)

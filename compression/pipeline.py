@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from compression import methods  # noqa: F401  registers the solvers
 from compression.block import alike, check_block, install, solve_layers, stages
-from compression.drift import Turn
+from compression.calibrating import Calibrating, HessianVanished, OnCompressed, OnDense
 from compression.events import Activity, ActivityStarted, BlockFinished, LayerFinished, Note, OnEvent
 from compression.finished_blocks import FinishedBlocks
-from compression.hessian import Accumulator
-from compression.inputs import by_input, hessian_of, listening, portions
-from compression.lanes import Lane, computing_in, enter
+from compression.hessian import Hessian
+from compression.inputs import as_read, by_input, portions
+from compression.kept_hessians import KeptHessians
+from compression.lanes import Lane, enter
 from compression.layer import LayerSolution
 from compression.memory import MemoryMeter
 from compression.models.activations import Spill, Stream
@@ -52,8 +53,7 @@ class PassResult:
 
 @dataclass(frozen=True)
 class _Lanes:
-    calibration: Lane
-    dense_calibration: Lane  # through the dense model; without windows unless calibration is asymmetric
+    calibration: Calibrating
     dense: Lane  # evaluation windows through the dense model; none where their states are there already
     compressed: Lane  # the same through the compressed one
     probe: Lane  # short windows through the compressed model, in float32
@@ -65,6 +65,7 @@ class LayerwisePass:
 
     Args:
         calibration_WL, evaluation_WL: token ids (windows, seqlen), int64; evaluation may have no windows.
+        hessians: where those of the dense model are looked for and kept; for recipes with `inputs: dense`.
         probe_WL: short windows whose logits, by the compressed model in float32, the written artifact is held against.
         finished: where finished blocks are kept.
         labelled: token ids (texts, length) of labelled texts, by their length; for classifiers.
@@ -85,6 +86,7 @@ class LayerwisePass:
         probe_WL: Tensor,
         finished: FinishedBlocks,
         *,
+        hessians: KeptHessians,
         labelled: Sequence[Tensor] = (),
         compute_dtype: torch.dtype = torch.float32,
         low_memory: bool = False,
@@ -97,7 +99,7 @@ class LayerwisePass:
         self._meter, self._watch, self._on_event = meter, watch, on_event
         self._blocks = model.checkpoint.architecture.blocks
         self._calibration_WL, self._evaluation_WL, self._probe_WL = calibration_WL, evaluation_WL, probe_WL
-        self._labelled, self._dense = labelled, dense
+        self._labelled, self._dense, self._hessians = labelled, dense, hessians
         self._compute_dtype = compute_dtype
         self._spill = Spill.always(finished.folder) if low_memory else Spill(finished.folder)
         self._max_hessians_bytes = 0 if low_memory else None  # the usual limit
@@ -106,16 +108,24 @@ class LayerwisePass:
     @torch.inference_mode()
     def run(self) -> PassResult:
         """The whole pass. Whatever `on_event` raises (`Cancelled`) ends it between two layers, finished blocks kept."""
+        try:
+            return self._run()
+        except HessianVanished:
+            self._on_event(
+                Note(level="warning", message="a kept Hessian is damaged or gone: calibration windows are run after all")
+            )
+        return self._run()  # its finished blocks are not solved again
+
+    def _run(self) -> PassResult:
         result = PassResult()
         self._begin("loading", 0)
         with self._watch.time("loading"):
             dense = self._lane(self._evaluation_WL if self._dense is None else self._evaluation_WL[:0])
             labelled = [self._lane(ids_WL) for ids_WL in self._labelled]
-            dense_calibration = self._lane(self._calibration_WL if self._is_asymmetric else self._calibration_WL[:0])
+            calibration = self._calibrating()
             with self.model.as_written():
                 lanes = _Lanes(
-                    calibration=self._lane(self._calibration_WL),
-                    dense_calibration=dense_calibration,
+                    calibration=calibration,
                     dense=dense,
                     compressed=self._lane(self._evaluation_WL),
                     probe=self._lane(self._probe_WL),
@@ -137,9 +147,12 @@ class LayerwisePass:
     def _lane(self, ids_WL: Tensor) -> Lane:
         return enter(self.model, ids_WL, self._spill)
 
-    @property
-    def _is_asymmetric(self) -> bool:
-        return self.plan.recipe.asymmetric_calibration > 0
+    def _calibrating(self) -> Calibrating:
+        recipe = self.plan.recipe
+        if recipe.inputs == "dense":
+            return OnDense(self.model, self._lane, self._compute_dtype, self._hessians, self.plan.targeted)
+        is_asymmetric = recipe.asymmetric_calibration > 0
+        return OnCompressed(self.model, self._lane, self._calibration_WL, self._compute_dtype, is_asymmetric=is_asymmetric)
 
     def _block(self, index: int, lanes: _Lanes, result: PassResult) -> None:
         begin = time.perf_counter()
@@ -158,13 +171,12 @@ class LayerwisePass:
                 results = self._solve(index, block, layers, lanes)
             else:
                 weights, results = found
-                lanes.dense_calibration.advance(self.model, block, index, self._compute_dtype)
+                self._leave_dense(index, block, lanes)
                 self._install(block, layers, weights)
                 result.resumed_blocks += 1
             self._begin("calibrating", index + 1)
             with self._watch.time("calibrating"):
-                if index + 1 < self._blocks:
-                    lanes.calibration.advance(self.model, block, index, self._compute_dtype)
+                lanes.calibration.after_solutions(index, block)
             self._begin("evaluating", index + 1)
             with self._watch.time("evaluating"):
                 for lane in (lanes.compressed, *(compressed for _, compressed in lanes.labelled)):
@@ -181,47 +193,35 @@ class LayerwisePass:
         groups = list(stages(layers, self.plan.recipe.true_sequential))
         for group in groups:
             solved: dict[str, tuple[LayerSolution, LayerResult]] = {}
-            for part in portions(group, self._max_hessians_bytes):
+            parts = list(portions(group, self._max_hessians_bytes))
+            for part in parts:
                 self._begin("calibrating", index + 1)
                 with self._watch.time("calibrating"):
-                    accumulators = self._calibrate(index, block, part, lanes)
+                    hessians = lanes.calibration.hessians(index, block, part, is_last=part is parts[-1])
                 self._begin("solving", index + 1)
                 with self._watch.time("solving"):
-                    solved |= self._solve_part(block, part, accumulators)
+                    solved |= self._solve_part(block, part, hessians)
             solutions |= {layer.name: solved[layer.name][0] for layer in group}
             results += [solved[layer.name][1] for layer in group]
             if group is groups[0]:  # the block is dense for the last time
-                lanes.dense_calibration.advance(self.model, block, index, self._compute_dtype)
+                self._leave_dense(index, block, lanes)
             self._install(block, layers, {layer.name: solutions[layer.name].weights for layer in group})
         if not groups:
-            lanes.dense_calibration.advance(self.model, block, index, self._compute_dtype)
+            self._leave_dense(index, block, lanes)
         self.finished.save(index, solutions, results)
         return results
 
-    def _calibrate(self, index: int, block: nn.Module, part: list[PlannedLayer], lanes: _Lanes) -> dict[str, Accumulator]:
-        """Run the calibration windows through the block as it is now; one accumulator for each input of these layers."""
-        turn = Turn() if self._is_asymmetric else None
-        ways = [lanes.calibration] if turn is None else [lanes.dense_calibration, lanes.calibration]
-        with (
-            listening(block, part, self.model.device, turn, self._compute_dtype) as accumulators,
-            computing_in(block, self._compute_dtype, self.model.device),
-        ):
-            for window in range(len(lanes.calibration.stream)):
-                for lane in ways:
-                    if turn is not None:
-                        turn.is_dense = lane is lanes.dense_calibration
-                    lane.listen(self.model, block, index, window)
-        return accumulators
+    def _leave_dense(self, index: int, block: nn.Module, lanes: _Lanes) -> None:
+        with self._watch.time("calibrating"):
+            lanes.calibration.before_solutions(index, block)
 
     def _solve_part(
-        self, block: nn.Module, part: list[PlannedLayer], accumulators: dict[str, Accumulator]
+        self, block: nn.Module, part: list[PlannedLayer], hessians: dict[str, Hessian]
     ) -> dict[str, tuple[LayerSolution, LayerResult]]:
         """By module name. A Hessian and its factors are freed with the last of its readers."""
-        inputs = by_input(part)
-        hessians = {label: hessian_of(accumulators.pop(label), to[0].name, to[0].matrix) for label, to in inputs.items()}
         solved: dict[str, tuple[LayerSolution, LayerResult]] = {}
-        for label, readers in inputs.items():
-            hessian = hessians.pop(label)
+        for label, readers in by_input(part).items():
+            hessian = as_read(hessians.pop(label), readers[0].matrix)
             for group in alike(readers, self._storage):
                 share = self.plan.recipe.asymmetric_calibration
                 found = solve_layers(block, group, hessian, self._storage(group[0]), share)

@@ -5,7 +5,7 @@ the field named; it needs no model. What depends on the model (widths, names, bl
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -36,6 +36,7 @@ from compression.protocol import OutputFormat
 
 MAX_PATTERN_M = 32
 TARGETS: dict[str, type[MethodOptions]] = {"sparsity": PruningOptions, "bits": QuantizationOptions}  # and what they bring
+Inputs = Literal["compressed", "dense"]
 NamePattern = str  # shell-style: `*` and `?` over the whole module name, such as `*.mlp.down_proj`
 
 
@@ -76,6 +77,11 @@ class Recipe(Target):
         json_schema_extra={"examples": [{"sparsity": 0.5}, {"sparsity": 0.5, "pattern": "2:4"}, {"bits": 4}]},
     )
 
+    inputs: Inputs = Field(
+        "compressed",
+        description="What a block is calibrated on: the outputs of the `compressed` blocks before it, or those of the `dense` "
+        "model, which are the same for every recipe, so that many recipes share them.",
+    )
     true_sequential: bool = Field(
         False, description="Calibrate the matrices of a block one after the other, each seeing the compressed ones before it."
     )
@@ -101,6 +107,7 @@ class ResolvedRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     options: LayerOptions
+    inputs: Inputs = "compressed"
     true_sequential: bool = False
     asymmetric_calibration: float = 0.0
     ignore: tuple[NamePattern, ...] = ()
@@ -133,6 +140,8 @@ def resolve(recipe: Recipe, output_format: OutputFormat = "dense") -> ResolvedRe
     if recipe.asymmetric_calibration and recipe.true_sequential:
         reason = "the dense model's inputs are measured before any matrix of the block is compressed"
         raise InvalidOptions("recipe.asymmetric_calibration", reason, "0 with true_sequential")
+    if recipe.inputs == "dense":
+        _check_dense(recipe)
     overrides: dict[NamePattern, Any] = {}
     for name, override in recipe.overrides.items():
         where = f"recipe.overrides.{name}"
@@ -143,12 +152,21 @@ def resolve(recipe: Recipe, output_format: OutputFormat = "dense") -> ResolvedRe
         raise InvalidOptions("recipe.asymmetric_calibration", reason, f"methods: {_takers('damp')}")
     return ResolvedRecipe(
         options=options,
+        inputs=recipe.inputs,
         true_sequential=recipe.true_sequential,
         asymmetric_calibration=recipe.asymmetric_calibration,
         ignore=recipe.ignore,
         overrides=overrides,
         skip_blocks=recipe.skip_blocks,
     )
+
+
+def _check_dense(recipe: Recipe) -> None:
+    """With the dense model's inputs there is nothing of what compressed matrices or blocks have changed."""
+    for option, neutral in (("true_sequential", "false"), ("asymmetric_calibration", "0")):
+        if getattr(recipe, option):
+            reason = "it is about what compressed matrices do to their successors' inputs, and inputs: dense leaves that out"
+            raise InvalidOptions(f"recipe.{option}", reason, f"{neutral} with inputs: dense, or inputs: compressed")
 
 
 def _said(target: Target) -> dict[str, Any]:

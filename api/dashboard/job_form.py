@@ -76,7 +76,7 @@ def recipe_fields(method: str) -> tuple[Field, ...]:
 ALSO_RECIPE = fields_of(
     Recipe.model_json_schema(),
     "recipe",
-    frozenset(Recipe.model_fields) - {"true_sequential", "asymmetric_calibration", "ignore", "skip_blocks"},
+    frozenset(Recipe.model_fields) - {"inputs", "true_sequential", "asymmetric_calibration", "ignore", "skip_blocks"},
 )
 GROUPS = (
     Group("Calibration text", fields_of(Calibration.model_json_schema(), "calibration"), is_of_solving=True),

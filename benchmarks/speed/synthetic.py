@@ -12,6 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from benchmarks.speed.stages import Clock, Stages
 from compression.finished_blocks import FinishedBlocks
+from compression.kept import Kept
+from compression.kept_hessians import KeptHessians
 from compression.memory import MemoryMeter
 from compression.models.checkpoint import Checkpoint
 from compression.models.streamed import StreamedModel
@@ -95,6 +97,7 @@ def run_pass(
             ids_WL[:0],
             probe_windows(ids_WL),
             FinishedBlocks(work, {}),
+            hessians=KeptHessians(Kept(), "", ids_WL, device, compute_dtype),
             compute_dtype=compute_dtype,
             meter=meter,
             watch=Stopwatch(),

@@ -26,6 +26,13 @@ def compress_in_memory(folder: Path, recipe: dict[str, Any], calibration_WL: Ten
     architecture = Checkpoint(folder).architecture
     model = AUTO_CLASSES[architecture.task].from_pretrained(folder, dtype=torch.float32).eval()
     planned = plan(resolve(parse_recipe(recipe)), architecture)
+    if recipe.get("inputs") == "dense":
+        hessians = whole_model_hessians(model, list(planned.targeted), calibration_WL)
+        for block in range(architecture.blocks):
+            for readers in by_input(layer for layer in planned.block(block) if layer.options).values():
+                for together in alike(readers, lambda _: torch.float32):
+                    solve_in_place(model, together, hessians[readers[0].name])
+        return model
     for block in range(architecture.blocks):
         layers = [layer for layer in planned.block(block) if layer.options]
         every_stage = sorted({layer.matrix.stage for layer in layers}) if recipe.get("true_sequential") else [None]
