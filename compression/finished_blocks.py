@@ -6,7 +6,6 @@ with the differing fields named.
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from compression.block_files import FINGERPRINT_FILE, block_path
+from compression.durable import sync_and_rename, write_durably
 from compression.layer import LayerSolution
 from compression.report import LayerResult
 from compression.weights import KINDS, Weights
@@ -38,7 +38,7 @@ class FinishedBlocks:
         if self.restarts:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        _write_atomically(folder / FINGERPRINT_FILE, json.dumps(fingerprint, indent=2).encode())
+        write_durably(folder / FINGERPRINT_FILE, json.dumps(fingerprint, indent=2).encode())
 
     def save(self, block: int, solutions: dict[str, LayerSolution], results: list[LayerResult]) -> None:
         """Write one block; it is there whole or not at all."""
@@ -53,7 +53,7 @@ class FinishedBlocks:
         }
         partial = self._path(block).with_suffix(".partial")
         save_file(tensors, partial, metadata)
-        _sync_and_rename(partial, self._path(block))
+        sync_and_rename(partial, self._path(block))
 
     def load(self, block: int) -> tuple[dict[str, Weights], list[LayerResult]] | None:
         """Weights by module name and results of a block; None where it is not finished (or its file was damaged)."""
@@ -104,15 +104,3 @@ def _differences(folder: Path, fingerprint: Fingerprint) -> tuple[str, ...]:
         return ("fingerprint unreadable",)
     changed = [name for name in sorted({*found, *fingerprint}) if found.get(name) != fingerprint.get(name)]
     return tuple(f"{name} was {found.get(name, 'absent')}, is {fingerprint.get(name, 'absent')}" for name in changed)
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(data)
-    _sync_and_rename(partial, path)
-
-
-def _sync_and_rename(partial: Path, path: Path) -> None:
-    with partial.open("rb") as stream:
-        os.fsync(stream.fileno())
-    partial.replace(path)

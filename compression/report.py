@@ -13,6 +13,7 @@ from compression.protocol import Acceptance, Calibration, Evaluation, Output
 from compression.recipe import ResolvedRecipe
 
 REPORT_VERSION = 3
+SOLVED_PART = "solved matrices"  # name of one of `Sizes.parts`
 MemoryMode = Literal["standard", "low-memory"]
 
 

@@ -10,9 +10,9 @@ from compression.models.headers import read_folder
 from compression.models.storage import place
 from compression.models.stored_names import spellings
 from compression.plan import Plan
-from compression.report import SizePart
+from compression.report import SOLVED_PART, SizePart
 
-SOLVED, IN_BLOCKS, OUTSIDE, HEADERS = "solved matrices", "rest of the blocks", "embedding, head, final norm", "file headers"
+IN_BLOCKS, OUTSIDE, HEADERS = "rest of the blocks", "embedding, head, final norm", "file headers"
 GGUF_BLOCK = "blk."
 
 
@@ -42,9 +42,9 @@ def size_parts(checkpoint: Checkpoint, plan: Plan, folder: Path, artifact_bytes:
 
 
 def _by_part(sizes: Mapping[str, int], solved: set[str], in_blocks: set[str]) -> dict[str, int]:
-    found = dict.fromkeys((SOLVED, IN_BLOCKS, OUTSIDE), 0)
+    found = dict.fromkeys((SOLVED_PART, IN_BLOCKS, OUTSIDE), 0)
     for name, size_bytes in sizes.items():
-        found[SOLVED if name in solved else IN_BLOCKS if name in in_blocks else OUTSIDE] += size_bytes
+        found[SOLVED_PART if name in solved else IN_BLOCKS if name in in_blocks else OUTSIDE] += size_bytes
     return found
 
 

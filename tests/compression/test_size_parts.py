@@ -7,7 +7,8 @@ import torch
 
 from compression.compress import compress
 from compression.protocol import Calibration, Evaluation, Output, OutputFormat
-from compression.size_parts import HEADERS, IN_BLOCKS, OUTSIDE, SOLVED
+from compression.report import SOLVED_PART
+from compression.size_parts import HEADERS, IN_BLOCKS, OUTSIDE
 from tests import tiny_models
 
 
@@ -39,11 +40,11 @@ def test_parts_add_up(family: str, output_format: OutputFormat, shrinks: bool, t
         certificate=False,
     )
     parts = {part.name: (part.source_bytes, part.artifact_bytes) for part in report.sizes.parts}
-    assert list(parts) == [SOLVED, IN_BLOCKS, OUTSIDE, HEADERS]
+    assert list(parts) == [SOLVED_PART, IN_BLOCKS, OUTSIDE, HEADERS]
     assert sum(before for before, _ in parts.values()) == report.sizes.source_bytes
     assert sum(after for _, after in parts.values()) == report.sizes.artifact_bytes
-    assert parts[SOLVED][0] == 4 * report.sizes.targeted_parameters
-    assert parts[SOLVED][1] < parts[SOLVED][0] / 3 if shrinks else parts[SOLVED][1] == parts[SOLVED][0]
+    assert parts[SOLVED_PART][0] == 4 * report.sizes.targeted_parameters
+    assert parts[SOLVED_PART][1] < parts[SOLVED_PART][0] / 3 if shrinks else parts[SOLVED_PART][1] == parts[SOLVED_PART][0]
     assert parts[IN_BLOCKS][0] == parts[IN_BLOCKS][1] > 0  # block 0 was left alone
     assert parts[OUTSIDE][0] == parts[OUTSIDE][1] > 0
     assert parts[HEADERS][1] > 0
