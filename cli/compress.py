@@ -1,6 +1,5 @@
 """`scalpel compress`: the library alone, in this process; no service, no database."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -9,6 +8,7 @@ import typer
 from cli import flags
 from cli.exits import CommandError, Exit
 from cli.groups import LimitFlags, OutputFlags, RecipeFlags, TextFlags, takes_groups
+from cli.local import fetched
 from cli.progress import Display, display
 from cli.service import DEFAULT_DATA_DIR, DataDir
 
@@ -84,45 +84,31 @@ def _compress(
     data_dir: Path,
     shown: Display,
 ) -> "Report":
-    from compression.corpora import text_uses
     from compression.recipe import parse_recipe, resolve
     from jobs.kept import prune_kept
-    from jobs.settings import Settings
-    from jobs.sourcing.fetch import fetch_model, fetch_texts
 
     if output.exists():  # a refusal is due before the download and before torch is loaded
         raise CommandError(f"{output} exists already, and nothing is overwritten; name another folder with -o", Exit.REFUSED)
     parsed = parse_recipe(recipe)
     resolve(parsed, written.format)
-    settings = Settings.from_mapping({**os.environ, "SCALPEL_DATA_DIR": str(data_dir)})
-
-    def note(message: str) -> None:
-        shown.show("note", {"message": message})
-
-    shown.show("stage", {"stage": "fetching"})
-    source = fetch_model(model, settings, note, any_path=True)
-    texts = fetch_texts(text_uses(calibration.source, evaluation.texts), settings, note, any_path=True)
-
-    # Read when torch is loaded. A thread that spins at a barrier takes the core from the one it waits for, which makes a busy
-    # machine many times slower; the service's runner is told the same.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    local = fetched(model, calibration.source, evaluation.texts, data_dir, shown)
     from compression.compress import compress as run
 
     report = run(
-        source,
+        local.source,
         parsed,
         output,
         calibration=calibration,
         evaluation=evaluation,
         acceptance=acceptance,
         output=written,
-        texts=texts,
-        cache=settings.cache_dir,
+        texts=local.texts,
+        cache=local.settings.cache_dir,
         device=device,
         low_memory=low_memory,
         on_event=lambda event: shown.show(event.type, event.model_dump(mode="json")),
     )
-    prune_kept(settings)
+    prune_kept(local.settings)
     return report
 
 

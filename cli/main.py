@@ -31,6 +31,7 @@ from cli import (
     serve,
     show,
     submit,
+    sweep,
     watch,
     webhooks,
     worker,
@@ -50,6 +51,7 @@ A first job, with a service that `scalpel serve` started in another terminal:
 Without a service:
 
     scalpel compress demo:smollm2-135m --bits 4 -o quantised/
+    scalpel sweep demo:smollm2-135m --grid bits=3,4 --grid group_size=32,64 -o sweep/
 
 What would it need, and what is there to choose from?
 
@@ -71,7 +73,7 @@ COMMANDS = {
     "Before a job": (estimate.estimate, catalog.methods, catalog.formats),
     "Jobs": (jobs.jobs, show.show, compare.compare, act.cancel, act.pause, act.resume, act.retry, delete.delete),
     "With a result": (export.export, publish.publish),
-    "Without a service": (compress.compress, evaluate.evaluate),
+    "Without a service": (compress.compress, sweep.sweep, evaluate.evaluate),
     "Operate a service": (workers.workers, migrate.migrate, api.api, maintain.maintain, worker.worker),
 }
 GROUPS = {

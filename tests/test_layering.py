@@ -47,15 +47,15 @@ TORCH_FREE = (
     "compression.evaluation_estimate", "compression.text_load", "compression.work", "compression.formats.rough_sizes",
     "compression.chat", "compression.models.untrusted", "compression.isolation",
     "compression.page", "compression.model_card", "compression.formats.snippets", "compression.memory_series",
-    "compression.models.licenses",
+    "compression.models.licenses", "compression.figures", "compression.pareto", "compression.recipe_grid", "compression.sweep_report",
 )  # fmt: skip
 
 # Each process reads it once, at its entry; settings are passed down.
 READS_ENVIRONMENT = {
     "worker/app.py",
     "cli/checkup.py",
-    "cli/compress.py",
     "cli/evaluate.py",
+    "cli/local.py",
     "cli/serve.py",
     "cli/service.py",
     "cli/environment.py",
