@@ -47,8 +47,9 @@ def fetch(url: str, request: Send, artifact: Artifact, target: Path, on_bytes: O
     if (yield Work(lambda: _is_here(target, artifact))):
         on_bytes(artifact.size_bytes)
         return
-    part: _Part = yield Work(lambda: _Part(artifact, target))
-    with closing(part):
+    part = _Part(artifact, target)
+    with closing(part):  # before it is opened: whoever gives the flow up meanwhile never sees what the step brings
+        yield Work(part.open)
         on_bytes(part.size)
         drops = 0
         while part.size < artifact.size_bytes:
@@ -88,41 +89,55 @@ class _Part:
 
     def __init__(self, artifact: Artifact, target: Path) -> None:
         self._artifact, self._target = artifact, target
-        target.parent.mkdir(parents=True, exist_ok=True)
         mark = hashlib.sha256(f"{target.name}/{artifact.sha256}".encode(errors="surrogateescape")).hexdigest()[:32]
         self._path = target.parent / f".{mark}.part"
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)  # a link in its place leads out of the folder
-        self._file: BinaryIO = os.fdopen(os.open(self._path, flags, 0o644), "r+b")
+        self._file: BinaryIO | None = None
         self._digest = hashlib.sha256()
+        self._is_closed = False
         self.size = 0
+
+    def open(self) -> None:
+        """Read what is there already. In a thread that nobody may be waiting for any more: then nothing stays open."""
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)  # a link in its place leads out of the folder
+        self._file = os.fdopen(os.open(self._path, flags, 0o644), "r+b")
+        if self._is_closed:
+            self._file.close()
+            return
         while piece := self._file.read(PIECE_BYTES):
             self._digest.update(piece)
             self.size += len(piece)
-        if self.size > artifact.size_bytes:
+        if self.size > self._artifact.size_bytes:
             self.restart()
 
     def append(self, piece: bytes) -> None:
         """Raises: ChecksumMismatch: there is more than was promised."""
         if self.size + len(piece) > self._artifact.size_bytes:
             self._refuse("of a longer file")
-        self._file.write(piece)
+        self._opened().write(piece)
         self._digest.update(piece)
         self.size += len(piece)
 
     def restart(self) -> None:
-        self._file.seek(0)
-        self._file.truncate()
+        self._opened().seek(0)
+        self._opened().truncate()
         self._digest, self.size = hashlib.sha256(), 0
 
     def finish(self) -> None:
         """Put it in its place. Raises: ChecksumMismatch."""
         if self._digest.hexdigest() != self._artifact.sha256:
             self._refuse(self._digest.hexdigest())
-        self._file.close()
+        self.close()
         self._path.replace(self._target)
 
     def close(self) -> None:
-        self._file.close()
+        self._is_closed = True
+        if self._file is not None:
+            self._file.close()
+
+    def _opened(self) -> BinaryIO:
+        assert self._file is not None, "it is opened first"
+        return self._file
 
     def _refuse(self, actual: str) -> None:
         self._path.unlink(missing_ok=True)

@@ -55,13 +55,14 @@ class MemoryMeter:
 
     def _watch(self) -> None:
         while not self._stop.wait(SAMPLE_INTERVAL_S):
-            self._sample()
-            self._series.add(self.now_bytes(), self.device_bytes())
+            self._series.add(self._sample(), self.device_bytes())
 
-    def _sample(self) -> None:
+    def _sample(self) -> int:
+        """Anonymous resident memory at this moment, which the peaks now cover."""
         anonymous, mapped = _resident()
         self._peak_bytes = max(self._peak_bytes, anonymous)
         self._peak_mapped_bytes = max(self._peak_mapped_bytes, mapped or 0)
+        return anonymous
 
 
 def available_bytes(limit_bytes: int | None = None) -> int:

@@ -91,7 +91,8 @@ def test_damaged_download_leaves_what_was_there_before(
     target.write_bytes(b"before")
     if begun:
         part = download._Part(wrong, target)
-        part._file.write(begun)
+        part.open()
+        part._opened().write(begun)
         part.close()
     with pytest.raises(ChecksumMismatch, match="download it again"):
         scalpel.download_file(job.id, wrong, target)
@@ -109,12 +110,18 @@ def test_more_bytes_than_promised_are_not_kept(scalpel: Scalpel, job: Job, worke
 def test_link_in_the_place_of_a_beginning_is_not_followed(tmp_path: Path) -> None:
     wanted = Artifact(name="x", size_bytes=1, sha256="0" * 64, href="")
     part = download._Part(wanted, tmp_path / "x")
-    part.close()
-    part._path.unlink()
     part._path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError):
-        download._Part(wanted, tmp_path / "x")
+        part.open()
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_beginning_that_is_opened_after_it_was_given_up_does_not_stay_open(tmp_path: Path) -> None:
+    """Another download failed while a thread was about to open this one."""
+    part = download._Part(Artifact(name="x", size_bytes=1, sha256="0" * 64, href=""), tmp_path / "x")
+    part.close()
+    part.open()
+    assert part._opened().closed
 
 
 def test_first_failure_ends_the_others(scalpel: Scalpel, job: Job, worker: Worker, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_hessian_of_bfloat16_inputs_is_exact_to_float32(tokens: int, columns: in
     read_NC = X_NC.bfloat16().double()
     expected_CC = 2 / tokens * (read_NC.T @ read_NC)
     error = (accumulator.finish("layer").H_CC - expected_CC).abs().max() / expected_CC.diagonal().max()
-    assert error < 1e-6, "rounded sums would be off by 2e-3"
+    assert error < 5e-6, "rounded sums would be off by 2e-3; processors differ in the order of theirs"
 
 
 def test_factors_may_be_rounded_and_sums_are_not() -> None:

@@ -92,7 +92,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[S
 
 
 @pytest.fixture(scope="session")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+def playing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     folder = tmp_path_factory.mktemp("played")
     settings = Settings(
         data_dir=folder / "data",
@@ -109,6 +109,15 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     with served(create_app(settings)) as running:
         yield Played(running.url, key, Worker(settings, sessions, folder), sessions, settings)
     engine.dispose()
+
+
+@pytest.fixture
+def played(playing: Played) -> Iterator[Played]:
+    """The same for one test: what it leaves in the queue would be the next one's to claim."""
+    yield playing
+    with playing.client() as scalpel:
+        for job in scalpel.jobs(state="queued"):
+            scalpel.cancel(job.id)
 
 
 @pytest.fixture
@@ -151,18 +160,18 @@ Finish = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
-def finish(played: Played, real_files: dict[str, bytes], report: Report) -> Finish:
+def finish(playing: Played, real_files: dict[str, bytes], report: Report) -> Finish:
     """Has a job succeed with the real files, their report changed in what is named. Gives its id."""
 
     def finish(recipe: dict[str, Any], **changes: Any) -> str:
-        job_id = played.submit(recipe=recipe)
-        assert played.worker.claim() == job_id
+        job_id = playing.submit(recipe=recipe)
+        assert playing.worker.claim() == job_id
         for layer in report.layers:
-            played.worker.record(job_id, "layer", result=layer.model_dump(mode="json"))
+            playing.worker.record(job_id, "layer", result=layer.model_dump(mode="json"))
         for block in range(1, report.model.blocks + 1):
-            played.worker.block(job_id, block, report.model.blocks)
+            playing.worker.block(job_id, block, report.model.blocks)
         changed = report.model_copy(update=changes).model_dump_json().encode()
-        played.worker.succeed(job_id, {**real_files, REPORT_FILE: changed}, {"solutions": b"kept"})
+        playing.worker.succeed(job_id, {**real_files, REPORT_FILE: changed}, {"solutions": b"kept"})
         return job_id
 
     return finish
