@@ -76,6 +76,20 @@ def alike(readers: Sequence[PlannedLayer], storage_dtype: Callable[[PlannedLayer
     return list(groups.values())
 
 
+def solve_readers(
+    block: nn.Module,
+    readers: Sequence[PlannedLayer],
+    hessian: Hessian,
+    storage_dtype: Callable[[PlannedLayer], torch.dtype],
+    drift_share: float = 0.0,
+) -> Iterator[tuple[PlannedLayer, LayerSolution, LayerResult]]:
+    """Solve all matrices that read one input, whatever their options; see `solve_layers`."""
+    for group in alike(readers, storage_dtype):
+        found = solve_layers(block, group, hessian, storage_dtype(group[0]), drift_share)
+        for layer, (solution, result) in zip(group, found, strict=True):
+            yield layer, solution, result
+
+
 def solve_layers(
     block: nn.Module, layers: Sequence[PlannedLayer], hessian: Hessian, storage_dtype: torch.dtype, drift_share: float = 0.0
 ) -> list[tuple[LayerSolution, LayerResult]]:

@@ -98,6 +98,11 @@ class OnDense:
         self._lane = None if kept.has_all(targeted) else enter(kept.ids_WL)
         self._passed = 0  # blocks that the windows have been through
 
+    @property
+    def has_windows(self) -> bool:
+        """Whether windows are on their way through the model, which then must go through every block."""
+        return self._lane is not None
+
     def hessians(self, index: int, block: nn.Module, part: Sequence[PlannedLayer], *, is_last: bool) -> dict[str, Hessian]:
         """Raises: HessianVanished."""
         inputs = by_input(part)

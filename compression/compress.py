@@ -20,6 +20,7 @@ from compression.estimated import estimated, sizing_of
 from compression.events import Note, OnEvent, StageStarted, ignore_events
 from compression.finished_blocks import FinishedBlocks
 from compression.formats.sizes import beside, forecast
+from compression.goals.result import GoalResult
 from compression.kept import Kept
 from compression.kept_hessians import KeptHessians
 from compression.kept_room import RESULTS_FOLDER
@@ -60,6 +61,7 @@ def compress(
     low_memory: bool = False,
     expected_s: Mapping[str, float] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    goal: GoalResult | None = None,
     on_event: OnEvent = ignore_events,
 ) -> Report:
     """Compress a model.
@@ -88,6 +90,7 @@ def compress(
             more forwards. Finished blocks of a pass without it are continued.
         expected_s: how long the caller expects it to take, by the name of the device; for the report.
         provenance: copied into the report.
+        goal: what the recipe was chosen for, copied into the report; see `goals.reach`.
         on_event: gets every event; raise `Cancelled` in it to stop between two layers.
     Returns: the report, also written to `out/report.json`.
     Raises: InvalidOptions, UnsupportedModel, CalibrationError: before any solving. NumericalError, VerificationError,
@@ -165,6 +168,7 @@ def compress(
             files=artifact_files(files),
             payload_digest=payload_digest(files),
             provenance=dict(provenance or {}),
+            goal=goal,
         )
     if keep_solutions is not None:
         solutions.keep_solutions(keep_solutions, finished, result.probe, report)

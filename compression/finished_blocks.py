@@ -7,7 +7,9 @@ with the differing fields named.
 
 import json
 import shutil
+from collections.abc import Callable, Container
 from pathlib import Path
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -20,6 +22,7 @@ from compression.report import LayerResult
 from compression.weights import KINDS, Weights
 
 Fingerprint = dict[str, str]
+Found = TypeVar("Found")
 
 
 class FinishedBlocks:
@@ -62,6 +65,13 @@ class FinishedBlocks:
             self._path(block).unlink(missing_ok=True)
         return found
 
+    def has(self, block: int) -> bool:
+        """Whether a block is finished, as its file's header tells; a damaged file is removed."""
+        is_there = read_results(self.folder, block) is not None
+        if not is_there:
+            self._path(block).unlink(missing_ok=True)
+        return is_there
+
     def files(self) -> list[Path]:
         """The files of all finished blocks."""
         return sorted(self.folder.glob("block-*.safetensors"))
@@ -72,25 +82,43 @@ class FinishedBlocks:
 
 def read_block(folder: Path, block: int) -> tuple[dict[str, Weights], list[LayerResult]] | None:
     """Weights by module name and results of a block; None where its file is missing or damaged."""
+    return _read(folder, block, lambda file: (_weights(file), _results(file)))
+
+
+def read_results(folder: Path, block: int) -> list[LayerResult] | None:
+    """The results of a block alone; None where its file is missing or damaged."""
+    return _read(folder, block, _results)
+
+
+def read_weights(folder: Path, block: int, modules: Container[str]) -> dict[str, Weights] | None:
+    """The weights of some modules of a block; None where its file is missing or damaged."""
+    return _read(folder, block, lambda file: _weights(file, modules))
+
+
+def _read(folder: Path, block: int, read: Callable[[Any], Found]) -> Found | None:
     path = block_path(folder, block)
     if not path.is_file():
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            results = [LayerResult.model_validate(entry) for entry in json.loads(file.metadata()["results"])]
-            kinds = json.loads(file.metadata()["kinds"])
-            parts = _by_module({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118  safe_open is no mapping
-        return {name: KINDS[kinds[name]].from_tensors(tensors) for name, tensors in parts.items()}, results
+            return read(file)
     except (SafetensorError, ValueError, KeyError, TypeError):
         return None
 
 
-def _by_module(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    modules: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
+def _results(file: Any) -> list[LayerResult]:
+    return [LayerResult.model_validate(entry) for entry in json.loads(file.metadata()["results"])]
+
+
+def _weights(file: Any, modules: Container[str] | None = None) -> dict[str, Weights]:
+    """Args: modules: whose weights are wanted; None: all."""
+    kinds: dict[str, str] = json.loads(file.metadata()["kinds"])
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key in file.keys():  # noqa: SIM118  safe_open is no mapping
         name, _, part = key.rpartition(":")
-        modules.setdefault(name, {})[part] = tensor
-    return modules
+        if modules is None or name in modules:
+            parts.setdefault(name, {})[part] = file.get_tensor(key)
+    return {name: KINDS[kinds[name]].from_tensors(tensors) for name, tensors in parts.items()}
 
 
 def _differences(folder: Path, fingerprint: Fingerprint) -> tuple[str, ...]:

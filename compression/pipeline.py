@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from compression import methods  # noqa: F401  registers the solvers
-from compression.block import alike, check_block, install, solve_layers, stages
+from compression.block import check_block, install, solve_readers, stages
 from compression.calibrating import Calibrating, HessianVanished, OnCompressed, OnDense
 from compression.events import Activity, ActivityStarted, BlockFinished, LayerFinished, Note, OnEvent
 from compression.finished_blocks import FinishedBlocks
@@ -26,7 +26,6 @@ from compression.lanes import Lane, enter
 from compression.layer import LayerSolution
 from compression.memory import MemoryMeter
 from compression.models.activations import Spill, Stream
-from compression.models.storage import place
 from compression.models.streamed import StreamedModel
 from compression.plan import Plan, PlannedLayer
 from compression.probe import Probe
@@ -221,22 +220,16 @@ class LayerwisePass:
         """By module name. A Hessian and its factors are freed with the last of its readers."""
         solved: dict[str, tuple[LayerSolution, LayerResult]] = {}
         for label, readers in by_input(part).items():
-            hessian = as_read(hessians.pop(label), readers[0].matrix)
-            for group in alike(readers, self._storage):
-                share = self.plan.recipe.asymmetric_calibration
-                found = solve_layers(block, group, hessian, self._storage(group[0]), share)
-                for layer, (solution, result) in zip(group, found, strict=True):
-                    solved[layer.name] = solution, result
-                    self._report_layer(result)
+            hessian, share = as_read(hessians.pop(label), readers[0].matrix), self.plan.recipe.asymmetric_calibration
+            for layer, solution, result in solve_readers(block, readers, hessian, self.model.storage_dtype_of, share):
+                solved[layer.name] = solution, result
+                self._report_layer(result)
         return solved
 
     def _install(self, block: nn.Module, layers: tuple[PlannedLayer, ...], weights: dict[str, Weights]) -> None:
         for layer in layers:
             if layer.name in weights:
-                install(block, layer, weights[layer.name], self._storage(layer))
-
-    def _storage(self, layer: PlannedLayer) -> torch.dtype:
-        return self.model.checkpoint.dtype_of(place(self.model.checkpoint, layer.name, layer.matrix).tensor)
+                install(block, layer, weights[layer.name], self.model.storage_dtype_of(layer))
 
     def _begin(self, activity: Activity, block: int) -> None:
         self._on_event(ActivityStarted(activity=activity, block=block, blocks=self._blocks))

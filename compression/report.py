@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from compression.goals.result import GoalResult
 from compression.options import Bits
 from compression.protocol import Acceptance, Calibration, Evaluation, Output
 from compression.recipe import ResolvedRecipe
@@ -309,4 +310,7 @@ class Report(_Section):
     notes: tuple[str, ...] = Field((), description="What a reader must know of this artifact, such as where it came from.")
     files: tuple[ArtifactFile, ...] = Field((), description="Weights, config and tokenizer; what tells of them is not here.")
     payload_digest: str = Field(description="SHA-256 over weights, config and tokenizer: what bit-identical compares.")
+    goal: GoalResult | None = Field(
+        None, description="What the recipe was chosen for, and how; null where a recipe was asked for."
+    )
     provenance: dict[str, Any] = Field(default_factory=dict, description="What the caller added: job id, attempt, labels.")

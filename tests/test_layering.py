@@ -47,7 +47,9 @@ TORCH_FREE = (
     "compression.evaluation_estimate", "compression.text_load", "compression.work", "compression.formats.rough_sizes",
     "compression.chat", "compression.models.untrusted", "compression.isolation",
     "compression.page", "compression.model_card", "compression.formats.snippets", "compression.memory_series",
-    "compression.models.licenses", "compression.figures", "compression.pareto", "compression.recipe_grid", "compression.sweep_report",
+    "compression.models.licenses", "compression.figures", "compression.pareto", "compression.recipe_grid",
+    "compression.sweep_report", "compression.goals.goal", "compression.goals.levels", "compression.goals.costs",
+    "compression.goals.result",
 )  # fmt: skip
 
 # Each process reads it once, at its entry; settings are passed down.

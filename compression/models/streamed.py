@@ -24,7 +24,8 @@ from compression.models.footprint import check_footprint
 from compression.models.read_ahead import ReadAhead
 from compression.models.refusing import refusing
 from compression.models.skeleton import frozen, parameters_on_meta
-from compression.models.storage import assemble, check_values
+from compression.models.storage import assemble, check_values, place
+from compression.plan import PlannedLayer
 from compression.protocol import Embeddings
 
 
@@ -130,6 +131,10 @@ class StreamedModel:
                 if parameter is not None:
                     module._parameters[name] = frozen(parameter.to("meta"))
         give_back_freed_memory()
+
+    def storage_dtype_of(self, layer: PlannedLayer) -> torch.dtype:
+        """The dtype that the source stores this matrix in."""
+        return self.checkpoint.dtype_of(place(self.checkpoint, layer.name, layer.matrix).tensor)
 
     def _storage_dtype(self, name: str) -> torch.dtype:
         stored = self.checkpoint.stored_name(name)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from compression.goals.knapsack import allocate
-from compression.goals.search import Profile, search
+from compression.goals.search import Profile, Step, search
 
 LAYERS, LEVELS, BUDGET = 12, 4, 18
 COSTS = [[float(s) for s in range(LEVELS)] for _ in range(LAYERS)]
@@ -43,7 +43,7 @@ def test_search_learns_what_layers_matter_and_keeps_the_budget() -> None:
 
 def test_best_loss_only_falls_and_every_profile_is_judged_once() -> None:
     calls: list[Profile] = []
-    steps = []
+    steps: list[Step] = []
     found = search(allocate_with, counting(calls), LAYERS, inits=30, patience=10, on_best=steps.append)
     assert len(calls) == len(set(calls)) == found.evaluations < found.candidates
     assert [step.loss for step in found.curve] == sorted((step.loss for step in found.curve), reverse=True)

@@ -1,0 +1,222 @@
+"""Building a model database: one walk over the dense model, in which every matrix is solved at every level.
+
+A block is read once and its Hessians are computed once, whatever the number of levels; of a Hessian's factors the levels share
+what they can. Each level's block is written as it is finished, so that an interrupted build continues where it was.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import compression
+from compression import methods  # noqa: F401  registers the solvers
+from compression.block import check_block, solve_readers
+from compression.calibrating import HessianVanished, OnDense
+from compression.database.files import DATABASE_FILE, Database, DatabaseInfo, level_folder
+from compression.durable import write_durably
+from compression.events import ActivityStarted, BlockFinished, LayerFinished, Note, OnEvent
+from compression.finished_blocks import FinishedBlocks
+from compression.goals.levels import Level
+from compression.hessian import Hessian
+from compression.inputs import as_read, by_input, portions
+from compression.kept_hessians import KeptHessians
+from compression.lanes import Lane, enter
+from compression.layer import LayerSolution
+from compression.memory import MemoryMeter
+from compression.models.activations import Spill
+from compression.models.streamed import StreamedModel
+from compression.plan import PlannedLayer
+from compression.preparation import Job
+from compression.protocol import Calibration
+from compression.report import LayerResult
+
+Solved = tuple[dict[str, LayerSolution], list[LayerResult]]
+
+
+@dataclass(frozen=True)
+class Building:
+    """What a database is built from and with.
+
+    Args:
+        job: of one of the levels, with the calibration that all share; evaluation windows are not used.
+        levels: those without a plan need no building.
+        hessians: where those of the dense model are looked for and kept.
+    """
+
+    job: Job
+    levels: tuple[Level, ...]
+    calibration: Calibration
+    hessians: KeptHessians
+    device: torch.device
+    compute_dtype: torch.dtype
+    spill: Spill
+    meter: MemoryMeter
+    on_event: OnEvent
+
+
+def build_database(building: Building, folder: Path) -> Database:
+    """Build what is not there yet. What `folder` holds of another model, calibration or environment is built anew.
+
+    Raises: NumericalError. DiskFull, OutOfMemory: by way of the caller's `resource_errors`. Whatever `on_event` raises.
+    """
+    walk = _Walk(building, folder)
+    database = Database(folder, building.levels, building.job.checkpoint.architecture)
+    begin = time.perf_counter()
+    try:
+        walk.run()
+    except HessianVanished:
+        building.on_event(
+            Note(level="warning", message="a kept Hessian is damaged or gone: calibration windows are run after all")
+        )
+        _Walk(building, folder).run()
+    if walk.has_built or not (folder / DATABASE_FILE).is_file():
+        info = _info(building, folder, time.perf_counter() - begin)
+        write_durably(folder / DATABASE_FILE, info.model_dump_json(indent=2).encode() + b"\n")
+    return database
+
+
+class _Walk:
+    def __init__(self, building: Building, folder: Path) -> None:
+        self._b = building
+        self._finished: dict[int, FinishedBlocks] = {}
+        for number, level in enumerate(building.levels):
+            if level.plan is not None:
+                finished = FinishedBlocks(level_folder(folder, number), _fingerprint(building, level))
+                self._finished[number] = finished
+                for difference in finished.restarts:
+                    building.on_event(Note(level="warning", message=f"level {level.name} is solved anew: {difference}"))
+        self.has_built = False
+
+    @torch.inference_mode()
+    def run(self) -> None:
+        checkpoint = self._b.job.checkpoint
+        blocks = checkpoint.architecture.blocks
+        missing = [[n for n, found in self._finished.items() if not found.has(index)] for index in range(blocks)]
+        if not any(missing):
+            return
+        self.has_built = True
+        model = StreamedModel(checkpoint, self._b.device, torch.float32)
+        last = max(index for index in range(blocks) if missing[index])
+        wanted = [layer for index in range(blocks) if missing[index] for layer in self._targeted(index)]
+        calibrating = OnDense(model, lambda ids_WL: self._lane(model, ids_WL), self._b.compute_dtype, self._b.hessians, wanted)
+        spent: list[float] = []
+        for index in range(last + 1):
+            begin = time.perf_counter()
+            if not missing[index] and not calibrating.has_windows:
+                continue
+            self._b.on_event(ActivityStarted(activity="loading", block=index + 1, blocks=blocks))
+            block = model.load_block(index)
+            try:
+                results = self._block(model, calibrating, index, block, missing[index])
+                calibrating.before_solutions(index, block)
+            finally:
+                model.free_block(index)
+            spent.append(time.perf_counter() - begin)
+            self._tell(index, blocks, results, (last - index) * sum(spent) / len(spent), is_replayed=not missing[index])
+
+    def _block(
+        self, model: StreamedModel, calibrating: OnDense, index: int, block: nn.Module, missing: Sequence[int]
+    ) -> list[LayerResult]:
+        blocks = model.checkpoint.architecture.blocks
+        if not missing:
+            return []
+        check_block(block, self._b.job.plan.block(index))
+        solved: dict[int, Solved] = {number: ({}, []) for number in missing}
+        parts = list(portions(self._targeted(index)))
+        for part in parts:
+            self._b.on_event(ActivityStarted(activity="calibrating", block=index + 1, blocks=blocks))
+            hessians = calibrating.hessians(index, block, part, is_last=part is parts[-1])
+            self._b.on_event(ActivityStarted(activity="solving", block=index + 1, blocks=blocks))
+            for label, readers in by_input(part).items():
+                hessian = as_read(hessians.pop(label), readers[0].matrix)
+                for number in missing:
+                    self._solve(
+                        block, [layer.name for layer in readers], number, hessian, solved[number], model.storage_dtype_of
+                    )
+        for number, (solutions, results) in solved.items():
+            self._finished[number].save(index, solutions, results)
+        return [result for _, results in solved.values() for result in results]
+
+    def _solve(
+        self,
+        block: nn.Module,
+        names: Sequence[str],
+        number: int,
+        hessian: Hessian,
+        into: Solved,
+        storage_dtype: Callable[[PlannedLayer], torch.dtype],
+    ) -> None:
+        plan = self._b.levels[number].plan
+        assert plan is not None
+        layers = [layer for layer in plan.targeted if layer.name in names]
+        for layer, solution, result in solve_readers(block, layers, hessian, storage_dtype):
+            into[0][layer.name] = solution
+            into[1].append(result)
+            self._b.on_event(LayerFinished(result=result))
+
+    def _targeted(self, index: int) -> list[PlannedLayer]:
+        return [layer for layer in self._b.job.plan.block(index) if layer.options is not None]
+
+    def _lane(self, model: StreamedModel, ids_WL: Tensor) -> Lane:
+        return enter(model, ids_WL, self._b.spill)
+
+    def _tell(self, index: int, blocks: int, results: Sequence[LayerResult], left_s: float, *, is_replayed: bool) -> None:
+        errors = [result.relative_error for result in results if result.relative_error is not None]
+        self._b.on_event(
+            BlockFinished(
+                block=index + 1,
+                blocks=blocks,
+                fraction=(index + 1) / blocks,
+                eta_s=left_s,
+                mean_relative_error=sum(errors) / len(errors) if errors else None,
+                host_memory_bytes=self._b.meter.now_bytes(),
+                device_memory_bytes=self._b.meter.device_bytes(),
+                is_replayed=is_replayed,
+            )
+        )
+
+
+def estimated_bytes(levels: Sequence[Level], dtype_bytes: Mapping[str, int]) -> int:
+    """About what a database takes on disk: a byte for each code and scales, or the source's width where only pruned.
+
+    Args: dtype_bytes: width of each matrix in the source, by name.
+    """
+    total = 0.0
+    for level in levels:
+        for layer in level.plan.targeted if level.plan else ():
+            rows, columns = layer.matrix.shape
+            grid = layer.options.quantization if layer.options else None
+            groups = columns // grid.group_size if grid and isinstance(grid.group_size, int) else 1
+            total += rows * columns * (1 if grid else dtype_bytes[layer.name]) + (8 * rows * groups if grid else 0)
+    return round(total)
+
+
+def fingerprints(building: Building) -> list[dict[str, str]]:
+    """Everything that a database depends on: what names it, and what guards it."""
+    return [_fingerprint(building, level) for level in building.levels if level.plan is not None]
+
+
+def _fingerprint(building: Building, level: Level) -> dict[str, str]:
+    """That of a compression with this level's recipe alone."""
+    assert level.plan is not None
+    fingerprint: dict[str, Any] = building.job.fingerprint(building.device, building.compute_dtype)
+    return {**fingerprint, "recipe": level.plan.recipe.model_dump_json()}
+
+
+def _info(building: Building, folder: Path, seconds: float) -> DatabaseInfo:
+    return DatabaseInfo(
+        scalpel_version=compression.__version__,
+        model=building.job.info.source,
+        model_digest=building.job.info.digest,
+        calibration=building.calibration,
+        calibration_digest=building.job.calibration.describe().digest,
+        levels=tuple(level.name for level in building.levels),
+        matrices=len(building.job.plan.targeted),
+        seconds=round(seconds, 3),
+        size_bytes=sum(path.stat().st_size for path in folder.glob("levels/*/block-*.safetensors")),
+    )

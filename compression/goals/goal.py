@@ -1,0 +1,82 @@
+"""What a user wants: a size, a number of operations, or a loss that must not be exceeded. Torch-free."""
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from compression.errors import InvalidOptions
+from compression.recipe import Target
+
+Metric = Literal["bytes", "bits_per_weight", "flops", "latency", "perplexity_ratio"]
+UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+SAID = re.compile(r"(?P<metric>[a-z_]+)\s*(?P<sign><=|/)\s*(?P<value>[0-9.]+)\s*(?P<unit>[kmgt]?b?)", re.IGNORECASE)
+FORMS = "bytes/2, bytes<=80MB, bits_per_weight<=4.5, flops/1.5 or perplexity_ratio<=1.05"
+
+
+class Goal(BaseModel):
+    """A goal for the whole model, what cannot be compressed included."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"metric": "bytes", "factor": 2.0}, {"metric": "perplexity_ratio", "at_most": 1.05}],
+        },
+    )
+
+    metric: Metric = Field(
+        description="`bytes`: of the artifact's weights on disk. `bits_per_weight`: the same over all parameters. `flops`: of "
+        "the matrices, for one token. `perplexity_ratio`: to the dense model's; the bytes are then as few as it allows."
+    )
+    at_most: float | None = Field(None, gt=0, allow_inf_nan=False, description="In the metric's own unit.")
+    factor: float | None = Field(
+        None, gt=1, allow_inf_nan=False, description="How many times less than the source's; for bytes and flops."
+    )
+    levels: tuple[Target | None, ...] | None = Field(
+        None,
+        max_length=64,
+        description="What a matrix may get, each as a recipe's target; null: it stays dense. Default: 2, 3, 4 and 8 bits and "
+        "dense in formats that pack codes, sparsities from 0.3 to 0.8 and dense in the others.",
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "Goal":
+        if (self.at_most is None) == (self.factor is None):
+            raise ValueError("name at_most or factor, and not both")
+        if self.factor is not None and self.metric not in ("bytes", "flops"):
+            raise ValueError(f"{self.metric} has no factor; name at_most")
+        if self.metric == "perplexity_ratio" and (self.at_most or 0) <= 1:
+            raise ValueError("a perplexity ratio of at most 1 would allow no loss; name one above 1, such as 1.05")
+        return self
+
+    def in_words(self) -> str:
+        """`bytes / 2`, `perplexity_ratio <= 1.05`."""
+        return f"{self.metric} / {self.factor:g}" if self.at_most is None else f"{self.metric} <= {self.at_most:g}"
+
+
+def parse_goal(data: Any) -> Goal:
+    """Read a goal from plain data, or from a line such as `bytes/2`.
+
+    Raises: InvalidOptions: naming the field and what is allowed there.
+    """
+    if isinstance(data, Goal):
+        return data
+    try:
+        return Goal.model_validate(_from_words(data) if isinstance(data, str) else data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidOptions(".".join(["goal", *map(str, first["loc"])]), f"is refused: {first['msg']}", FORMS) from error
+
+
+def _from_words(said: str) -> dict[str, Any]:
+    found = SAID.fullmatch(said.strip())
+    if found is None or found["value"].count(".") > 1 or found["value"] == ".":
+        raise InvalidOptions("goal", f"{said!r} cannot be read", FORMS)
+    unit = found["unit"].lower()
+    if unit and (found["sign"] == "/" or found["metric"].lower() != "bytes"):
+        raise InvalidOptions("goal", f"{said!r}: only bytes have the unit {found['unit']}", FORMS)
+    if len(unit) == 1 and unit != "b":
+        unit += "b"
+    value = float(found["value"]) * UNITS[unit]
+    return {"metric": found["metric"].lower(), "factor" if found["sign"] == "/" else "at_most": value}

@@ -1,0 +1,89 @@
+"""How much a choice of levels changes what the whole model says, on a few windows: the judge of the search.
+
+The loss is the mean over tokens of KL(dense || chosen), in nats; of an encoder the relative error of its last hidden states.
+Blocks before the first that differs from the profile judged before are not run again.
+
+Shapes: W = windows, L = window.
+"""
+
+import torch
+from torch import Tensor
+
+from compression.block import install
+from compression.database.files import Database
+from compression.goals.search import Profile
+from compression.lanes import Lane, enter
+from compression.models.activations import Spill, Stream
+from compression.models.streamed import StreamedModel
+from compression.products import factors_in
+from compression.scoring import Scores, mean_loss, score
+
+MAX_STATES_BYTES = 2**30  # of the hidden states before every block of the profile judged last
+
+
+class ProfileLoss:
+    """Judges profiles of a database.
+
+    Args:
+        ids_WL: token ids of the windows; they should be none that a result is evaluated on.
+    """
+
+    def __init__(
+        self, model: StreamedModel, database: Database, ids_WL: Tensor, spill: Spill, compute_dtype: torch.dtype
+    ) -> None:
+        self._model, self._database, self._ids_WL = model, database, ids_WL
+        self._compute_dtype = compute_dtype
+        self._planned = {layer.name: layer for layer in database.planned}
+        self._lane = enter(model, ids_WL, spill)
+        self._blocks = database.architecture.blocks
+        state_bytes = self._lane.stream.states_WLD.nbytes
+        self._is_remembering = state_bytes * self._blocks <= MAX_STATES_BYTES
+        self._before: list[Tensor] = [self._lane.stream.states_WLD.clone()]  # each block, of the profile judged last
+        self._last: Profile | None = None
+        self._dense: Stream | None = None
+        self.evaluations = 0
+
+    def __call__(self, profile: Profile) -> float:
+        """Raises: InvalidOptions: the database is damaged. NumericalError: the chosen model says nothing finite."""
+        return mean_loss(self.scores(profile))
+
+    @torch.inference_mode()
+    def scores(self, profile: Profile | None) -> Scores:
+        """Of every window. Args: profile: None: the dense model against itself."""
+        if self._dense is None and profile is not None:
+            self._dense = Stream.of(self._states(None).clone(), self._model.device)
+        states_WLD = self._states(profile)
+        self.evaluations += 1
+        dense = self._dense or Stream.of(states_WLD, self._model.device)
+        with factors_in(self._compute_dtype):
+            return score(self._model, self._ids_WL, dense, Stream.of(states_WLD, self._model.device), [])
+
+    def _states(self, profile: Profile | None) -> Tensor:
+        """Hidden states after the last block."""
+        first = self._first_unlike(profile)
+        del self._before[first + 1 :]
+        lane = Lane(self._lane.stream, self._lane.calls)
+        lane.stream.states_WLD.copy_(self._before[first])
+        for index in range(first, self._blocks):
+            if self._is_remembering and index > first:
+                self._before.append(lane.stream.states_WLD.clone())
+            self._through(lane, index, profile)
+        self._last = profile if self._is_remembering else None
+        return lane.stream.states_WLD
+
+    def _first_unlike(self, profile: Profile | None) -> int:
+        if self._last is None or profile is None:
+            return 0
+        blocks = (layer.block for layer, a, b in zip(self._database.planned, self._last, profile, strict=True) if a != b)
+        return min(next(blocks, self._blocks - 1), len(self._before) - 1)
+
+    def _through(self, lane: Lane, index: int, profile: Profile | None) -> None:
+        block = self._model.load_block(index)
+        try:
+            if profile is not None:
+                weights, _ = self._database.block(index, profile)
+                for name, found in weights.items():
+                    install(block, self._planned[name], found, self._model.storage_dtype_of(self._planned[name]))
+            lane.advance(self._model, block, index, self._compute_dtype)
+        finally:
+            self._model.free_block(index)
