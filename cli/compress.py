@@ -7,7 +7,7 @@ import typer
 
 from cli import flags
 from cli.exits import CommandError, Exit
-from cli.groups import LimitFlags, OutputFlags, RecipeFlags, TextFlags, takes_groups
+from cli.groups import GoalFlags, LimitFlags, OutputFlags, RecipeFlags, TextFlags, takes_groups
 from cli.local import fetched
 from cli.progress import Display, display
 from cli.service import DEFAULT_DATA_DIR, DataDir
@@ -15,7 +15,7 @@ from cli.service import DEFAULT_DATA_DIR, DataDir
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from compression.protocol import Acceptance, Calibration, Evaluation, Output
+    from compression.protocol import Output
     from compression.report import Report
 
 Part = TypeVar("Part", bound="BaseModel")
@@ -26,6 +26,7 @@ def compress(
     model: flags.ModelArg,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the result; must not exist yet.")],
     recipe: RecipeFlags,
+    goal: GoalFlags,
     texts: TextFlags,
     limits: LimitFlags,
     written: OutputFlags,
@@ -36,28 +37,27 @@ def compress(
 ) -> None:
     """Compress a model right here, without a service. Run it again to continue after an interruption.
 
-    Example: scalpel compress demo:smollm2-135m --bits 4 -o smollm2-4bit
+    Name a recipe, or a goal that Scalpel finds the best recipe for. Examples:
+
+    scalpel compress demo:smollm2-135m --bits 4 -o smollm2-4bit
+
+    scalpel compress demo:smollm2-135m --goal bytes/3 --format compressed-tensors -o smollm2-third
     """
     from compression.protocol import Acceptance, Calibration, Evaluation, Output
 
-    wanted, said = recipe.asked(), texts.asked()
-    calibrated, evaluated = part(Calibration, said["calibration"]), part(Evaluation, said["evaluation"])
-    accepted, form = part(Acceptance, limits.asked()), part(Output, written.asked())
+    wanted, aim, said = recipe.asked(), goal.asked(), texts.asked()
+    options: dict[str, Any] = {
+        "calibration": part(Calibration, said["calibration"]),
+        "evaluation": part(Evaluation, said["evaluation"]),
+        "acceptance": part(Acceptance, limits.asked()),
+        "output": part(Output, written.asked()),
+        "device": device,
+        "low_memory": low_memory,
+    }
+    _check(wanted, aim, options["output"], output)
     try:
         with display() as shown:
-            report = _compress(
-                flags.source(model),
-                wanted,
-                output,
-                calibrated,
-                evaluated,
-                accepted,
-                form,
-                device,
-                low_memory,
-                data_dir,
-                shown,
-            )
+            report = _compress(flags.source(model), wanted, aim, output, options, data_dir, shown)
     except KeyboardInterrupt:
         raise CommandError("interrupted; the same command continues from the last finished block", Exit.INTERRUPTED) from None
     if is_json:
@@ -71,43 +71,58 @@ def compress(
     typer.echo(f"next: scalpel report {output}")
 
 
+def _check(recipe: dict[str, Any], aim: dict[str, Any] | None, written: "Output", output: Path) -> None:
+    """A refusal is due before the download and before torch is loaded.
+
+    Raises: CommandError, InvalidOptions.
+    """
+    from compression.goals.goal import parse_goal
+    from compression.recipe import parse_recipe, resolve
+
+    if output.exists():
+        raise CommandError(f"{output} exists already, and nothing is overwritten; name another folder with -o", Exit.REFUSED)
+    if aim is None:
+        resolve(parse_recipe(recipe), written.format)
+        return
+    unwanted = [name for name in recipe if name != "ignore"]
+    if unwanted:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in unwanted)
+        raise CommandError(f"a --goal chooses the recipe itself; leave out {named}, or name them in a --level", Exit.REFUSED)
+    parse_goal(aim["goal"])
+
+
 def _compress(
     model: str,
     recipe: dict[str, Any],
+    aim: dict[str, Any] | None,
     output: Path,
-    calibration: "Calibration",
-    evaluation: "Evaluation",
-    acceptance: "Acceptance",
-    written: "Output",
-    device: str,
-    low_memory: bool,
+    options: dict[str, Any],
     data_dir: Path,
     shown: Display,
 ) -> "Report":
-    from compression.recipe import parse_recipe, resolve
     from jobs.kept import prune_kept
 
-    if output.exists():  # a refusal is due before the download and before torch is loaded
-        raise CommandError(f"{output} exists already, and nothing is overwritten; name another folder with -o", Exit.REFUSED)
-    parsed = parse_recipe(recipe)
-    resolve(parsed, written.format)
-    local = fetched(model, calibration.source, evaluation.texts, data_dir, shown)
-    from compression.compress import compress as run
+    local = fetched(model, options["calibration"].source, options["evaluation"].texts, data_dir, shown)
+    given: dict[str, Any] = {
+        **options,
+        "texts": local.texts,
+        "cache": local.settings.cache_dir,
+        "on_event": lambda event: shown.show(event.type, event.model_dump(mode="json")),
+    }
+    if aim is None:
+        from compression.compress import compress as run
 
-    report = run(
-        local.source,
-        parsed,
-        output,
-        calibration=calibration,
-        evaluation=evaluation,
-        acceptance=acceptance,
-        output=written,
-        texts=local.texts,
-        cache=local.settings.cache_dir,
-        device=device,
-        low_memory=low_memory,
-        on_event=lambda event: shown.show(event.type, event.model_dump(mode="json")),
-    )
+        report = run(local.source, recipe, output, **given)
+    else:
+        from compression.goals.goal import parse_goal
+        from compression.goals.reach import reach
+        from compression.goals.result import SearchOptions
+
+        goal = parse_goal(aim["goal"])
+        if aim["levels"] is not None:
+            goal = parse_goal({**goal.model_dump(exclude_unset=True), "levels": aim["levels"]})
+        search, ignore = part(SearchOptions, aim["search"]), tuple(recipe.get("ignore", ()))
+        report = reach(local.source, goal, output, ignore=ignore, search=search, stitched=aim["stitched"], **given)
     prune_kept(local.settings)
     return report
 

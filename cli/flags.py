@@ -10,6 +10,7 @@ import typer
 from cli.exits import CommandError, Exit
 
 RECIPE, TEXTS, OUTPUT = "Recipe", "Calibration and evaluation", "Output"
+GOAL = "Goal, in place of a recipe"
 ACCEPTANCE = "Acceptance (a number, or `none`)"
 
 
@@ -29,9 +30,23 @@ def _output(name: str, words: str, **more: Any) -> Any:
     return typer.Option(name, help=words, rich_help_panel=OUTPUT, show_default=False, **more)
 
 
+def _goal(name: str, words: str, **more: Any) -> Any:
+    return typer.Option(name, help=words, rich_help_panel=GOAL, show_default=False, **more)
+
+
 ModelArg = Annotated[
     str, typer.Argument(metavar="MODEL", help="`demo:NAME`, `OWNER/NAME\\[@REVISION]` on the hub, or a local folder.")
 ]
+Goal = Annotated[
+    str | None,
+    _goal("--goal", "`bytes/2`, `bytes<=80MB`, `bits_per_weight<=4.5`, `flops/1.5` or `perplexity_ratio<=1.05`."),
+]
+Levels = Annotated[
+    list[str] | None,
+    _goal("--level", "What a matrix may get: `bits=4,group_size=32`, or `dense`; repeatable. Default: those of the format."),
+]
+Evaluations = Annotated[int | None, _goal("--evaluations", "Choices of levels whose loss is measured (24).", min=1)]
+Stitched = Annotated[bool, _goal("--stitched", "Take the levels' weights as they are; do not solve them again.")]
 RecipeFile = Annotated[
     Path | None, _recipe("--recipe", "A recipe as JSON; flags replace its fields.", exists=True, dir_okay=False)
 ]
@@ -113,6 +128,35 @@ def recipe(file: Path | None, **said: Any) -> dict[str, Any]:
         if name in given and given[name] != word:
             given[name] = _whole_number(f"--{name.replace('_', '-')}", given[name], word)
     return {**(_read(file) if file else {}), **given}
+
+
+def goal(*, goal: str | None, level: list[str] | None, evaluations: int | None, stitched: bool) -> dict[str, Any] | None:
+    """What `compression.goals.reach` is asked for; None without a goal.
+
+    Raises: CommandError: flags of a goal without one, or a level that cannot be read.
+    """
+    if goal is None:
+        if level or evaluations or stitched:
+            raise CommandError("--level, --evaluations and --stitched are about a --goal; name one", Exit.REFUSED)
+        return None
+    levels = [None if one == "dense" else dict(map(_option, one.split(","))) for one in level or ()]
+    return {"goal": goal, "levels": levels or None, "search": _said({"max_evaluations": evaluations}), "stitched": stitched}
+
+
+def _option(said: str) -> tuple[str, Any]:
+    """`group_size=32` -> ("group_size", 32)."""
+    name, is_there, value = said.partition("=")
+    if not is_there or not value:
+        raise CommandError(f"--level: {said!r} is no option=value, such as bits=4", Exit.REFUSED)
+    return name.strip().replace("-", "_"), plain_value(value.strip())
+
+
+def plain_value(said: str) -> Any:
+    """A number, true, false or null where it is one, else the text itself."""
+    try:
+        return json.loads(said)
+    except ValueError:
+        return said
 
 
 def texts(

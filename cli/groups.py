@@ -42,6 +42,18 @@ class RecipeFlags:
 
 
 @dataclass(frozen=True)
+class GoalFlags:
+    goal: flags.Goal = None
+    level: flags.Levels = None
+    evaluations: flags.Evaluations = None
+    stitched: flags.Stitched = False
+
+    def asked(self) -> dict[str, Any] | None:
+        """The library's `goal`, `search` and `stitched`; None: a recipe is asked for."""
+        return flags.goal(**vars(self))
+
+
+@dataclass(frozen=True)
 class TextFlags:
     calibration: flags.CalibrationText = None
     nsamples: flags.Nsamples = None

@@ -12,6 +12,7 @@ from cli.output import plain_table
 from cli.report_pictures import layers_table, sizes_bars
 from cli.verdict_text import quality_table, verdict_table, worst_table
 from compression.evaluation_report import EvaluationReport
+from compression.goals.words import goal_details, goal_line
 from compression.report import Estimated, LayerResult, Report
 from compression.words import (
     duration,
@@ -53,6 +54,8 @@ def headlines(report: Report | EvaluationReport) -> Iterator[str]:
         yield verdict_line(report.verdict)
     elif report.verdict_note is not None:
         yield report.verdict_note
+    if report.goal is not None:
+        yield goal_line(report.goal)
     yield from map(quality_words, report.results)
     yield from encoder_headlines(report)
     yield sizes_words(report.sizes)
@@ -70,6 +73,8 @@ def print_report(report: Report | EvaluationReport, console: "Console") -> None:
 def _sections(report: Report, console: "Console") -> "Iterator[tuple[str, Iterable[RenderableType]]]":
     yield "Verdict", verdict_table(report.verdict, report.verdict_note)
     yield "What was done", _task(report)
+    if report.goal is not None:
+        yield "Goal", goal_details(report.goal)
     yield "What was lost", _lost(report)
     if report.results:
         yield "Tokens that suffered most", (worst_table(report.results, *MODELS),)

@@ -114,15 +114,7 @@ def _axis(said: str) -> tuple[str, list[Any]]:
     name, is_there, values = said.partition("=")
     if not is_there or not values:
         raise CommandError(f"--grid {said}: an option, =, and values with commas between them, such as bits=3,4", Exit.REFUSED)
-    return name.strip().replace("-", "_"), [_value(value.strip()) for value in values.split(",")]
-
-
-def _value(said: str) -> Any:
-    """A number, true, false or null where it is one, else the text itself."""
-    try:
-        return json.loads(said)
-    except ValueError:
-        return said
+    return name.strip().replace("-", "_"), [flags.plain_value(value.strip()) for value in values.split(",")]
 
 
 def _sweep(

@@ -22,7 +22,8 @@ def asked(report: Report) -> str:
     if text is None:
         parts.append("without calibration")
     else:
-        parts.append(f"calibrated on {text.source}, {text.windows} windows of {text.seqlen} tokens")
+        inputs = ", on the dense model's inputs" if recipe.inputs == "dense" else ""
+        parts.append(f"calibrated on {text.source}, {text.windows} windows of {text.seqlen} tokens{inputs}")
     return f"{'; '.join(parts)}; written as {report.output.format}."
 
 

@@ -46,11 +46,5 @@ def score(
     return found
 
 
-def mean_loss(scores: Scores) -> float:
-    """Mean over windows of KL(dense || chosen) in nats, of an encoder of the relative error."""
-    found = [window.kl for window in scores.windows] or [error.relative_error for error in scores.errors]
-    return sum(found) / len(found)
-
-
 def _label(model: StreamedModel, hidden_1LD: Tensor) -> int:
     return int(model.logits(hidden_1LD)[0].argmax())

@@ -16,13 +16,12 @@ from torch import Tensor
 
 from compression.block import install, matrix_weight
 from compression.database.files import SENSITIVITIES_FILE, Database
+from compression.divergence import Divergence
 from compression.durable import write_durably
 from compression.events import ActivityStarted, OnEvent
 from compression.lanes import Lane, enter
 from compression.models.activations import Spill, Stream
 from compression.models.streamed import StreamedModel
-from compression.products import factors_in
-from compression.scoring import mean_loss, score
 
 LEAST_ERROR = 1e-12
 TOKENS = 256  # of the window; more change the measured order of matrices little, and each costs a run through half the model
@@ -91,8 +90,9 @@ def _measured(
             begun += len(layers)
         finally:
             model.free_block(index)
-    with factors_in(compute_dtype):
-        risen = [_loss(model, ids_1L, stream, copy) for copy in range(1, 1 + copies)]
+    windows = [Stream.of(stream.states_WLD[copy : copy + 1], model.device) for copy in range(1 + copies)]
+    judge = Divergence(model, windows[0], compute_dtype)
+    risen = [judge.of(window) for window in windows[1:]]
     errors = [levels[level] for levels in database.errors]
     return tuple(max(rise, 0.0) / max(error, LEAST_ERROR) for rise, error in zip(risen, errors, strict=True))
 
@@ -109,8 +109,3 @@ def _advance(
     """Some windows of the stream, through the block as it is."""
     part = Stream.of(stream.states_WLD[windows.start : windows.stop], model.device)
     Lane(part, entered.calls).advance(model, block, index, compute_dtype)
-
-
-def _loss(model: StreamedModel, ids_1L: Tensor, stream: Stream, copy: int) -> float:
-    dense, changed = (Stream.of(stream.states_WLD[w : w + 1], model.device) for w in (0, copy))
-    return mean_loss(score(model, ids_1L, dense, changed, []))

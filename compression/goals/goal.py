@@ -3,7 +3,7 @@
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
 
 from compression.errors import InvalidOptions
 from compression.recipe import Target
@@ -49,6 +49,13 @@ class Goal(BaseModel):
         if self.metric == "perplexity_ratio" and (self.at_most or 0) <= 1:
             raise ValueError("a perplexity ratio of at most 1 would allow no loss; name one above 1, such as 1.05")
         return self
+
+    @field_serializer("levels")
+    def _as_said(self, levels: tuple[Target | None, ...] | None) -> list[dict[str, Any] | None] | None:
+        """What was said of each, and no list of what was not."""
+        if levels is None:
+            return None
+        return [None if level is None else level.model_dump(exclude_unset=True) for level in levels]
 
     def in_words(self) -> str:
         """`bytes / 2`, `perplexity_ratio <= 1.05`."""

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from compression.block import install
 from compression.database.files import Database
+from compression.divergence import Divergence
+from compression.errors import InvalidOptions
 from compression.goals.search import Profile
 from compression.lanes import Lane, enter
 from compression.models.activations import Spill, Stream
 from compression.models.streamed import StreamedModel
 from compression.products import factors_in
-from compression.scoring import Scores, mean_loss, score
+from compression.scoring import score
 
 MAX_STATES_BYTES = 2**30  # of the hidden states before every block of the profile judged last
 
@@ -40,23 +42,24 @@ class ProfileLoss:
         self._is_remembering = state_bytes * self._blocks <= MAX_STATES_BYTES
         self._before: list[Tensor] = [self._lane.stream.states_WLD.clone()]  # each block, of the profile judged last
         self._last: Profile | None = None
-        self._dense: Stream | None = None
-        self.evaluations = 0
+        with torch.inference_mode():
+            self._dense = Stream.of(self._states(None).clone(), model.device)
+        self._judge = Divergence(model, self._dense, compute_dtype)
 
     def __call__(self, profile: Profile) -> float:
         """Raises: InvalidOptions: the database is damaged. NumericalError: the chosen model says nothing finite."""
-        return mean_loss(self.scores(profile))
+        with torch.inference_mode():
+            return self._judge.of(Stream.of(self._states(profile), self._model.device))
 
     @torch.inference_mode()
-    def scores(self, profile: Profile | None) -> Scores:
-        """Of every window. Args: profile: None: the dense model against itself."""
-        if self._dense is None and profile is not None:
-            self._dense = Stream.of(self._states(None).clone(), self._model.device)
-        states_WLD = self._states(profile)
-        self.evaluations += 1
-        dense = self._dense or Stream.of(states_WLD, self._model.device)
+    def log_perplexity_ratio(self, profile: Profile) -> float:
+        """Mean over windows of the rise in cross-entropy, in nats. Raises: InvalidOptions: the model is an encoder."""
+        if self._model.checkpoint.architecture.is_encoder:
+            raise InvalidOptions("goal.metric", "an encoder has no perplexity", "bytes, bits_per_weight, flops")
+        chosen = Stream.of(self._states(profile), self._model.device)
         with factors_in(self._compute_dtype):
-            return score(self._model, self._ids_WL, dense, Stream.of(states_WLD, self._model.device), [])
+            windows = score(self._model, self._ids_WL, self._dense, chosen, []).windows
+        return sum(window.compressed - window.dense for window in windows) / len(windows)
 
     def _states(self, profile: Profile | None) -> Tensor:
         """Hidden states after the last block."""

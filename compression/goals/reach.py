@@ -280,10 +280,7 @@ class _Reaching:
         limit = math.log(self.goal.at_most or 1.0)
 
         def is_good(profile: Profile) -> bool:
-            windows = judge.scores(profile).windows
-            if not windows:
-                raise InvalidOptions("goal.metric", "an encoder has no perplexity", "bytes, bits_per_weight, flops")
-            return sum(window.compressed - window.dense for window in windows) / len(windows) <= limit
+            return judge.log_perplexity_ratio(profile) <= limit
 
         def tell(budget: float) -> None:
             self.on_event(Note(message=f"looking for the smallest budget: trying {budget:,.0f} bytes"))

@@ -35,7 +35,7 @@ def heat_strip(kinds: Sequence[ModuleKind]) -> Markup | None:
             x = LEFT + (1 + max(columns.values())) * width + 8
             drawn.append(words(x, y + 13, f"worst {kind.worst.relative_error:.3g}", class_="small"))
     bottom = len(kinds) * (HEIGHT + GAP)
-    drawn += _depth(columns, width, bottom)
+    drawn += block_numbers(columns, width, bottom)
     drawn += _legend(low, high, bottom + 24)
     spoken = f"{len(kinds)} kinds of modules over {len(columns)} blocks, relative errors from {min(known):.3g} to {high:.3g}"
     return drawing(WIDTH, bottom + LEGEND, "Relative error of each layer, by module and block", spoken, *drawn)
@@ -101,7 +101,7 @@ def _shade(error: float, low: float, high: float) -> int:
     return min(STEPS - 1, int(STEPS * math.log(error / low) / math.log(high / low)))
 
 
-def _depth(columns: dict[int, int], width: float, bottom: float) -> list[Markup]:
+def block_numbers(columns: dict[int, int], width: float, bottom: float) -> list[Markup]:
     """Numbers under every fifth or tenth column, far enough from each other."""
     every = next(step for step in (1, 2, 5, 10, 20, 50, 100) if step * width >= 20 or step == 100)
     firsts = {column: block for block, column in reversed(columns.items())}

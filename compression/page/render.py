@@ -11,10 +11,12 @@ from compression import words
 from compression.by_module import by_module
 from compression.evaluation_report import EvaluationReport
 from compression.formats.snippets import snippets
+from compression.goals.words import goal_details
 from compression.headline import asked, lost, use, won
 from compression.page import figures
 from compression.page.charts import memory_chart, sizes_chart, time_chart
 from compression.page.layers_chart import heat_strip, sparkline
+from compression.page.levels_chart import level_strip
 from compression.page.svg import clean
 from compression.report import Report
 
@@ -72,9 +74,11 @@ def _of_compression(report: Report) -> dict[str, Any]:
             "quality": figures.quality_charts(report),
             "sizes": sizes_chart(report.sizes),
             "layers": heat_strip(kinds),
+            "levels": level_strip(report.goal) if report.goal else None,
             "time": time_chart(report.seconds),
             "memory": memory_chart(report.memory),
         },
+        "goal_lines": tuple(goal_details(report.goal)) if report.goal else (),
         "kinds": [(kind, sparkline(kind)) for kind in kinds],
         "worst": sorted(known, key=lambda layer: layer.relative_error or 0.0, reverse=True)[:WORST],
         "status": status,

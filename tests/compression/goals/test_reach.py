@@ -11,12 +11,11 @@ from safetensors.torch import load_file
 
 from compression import kept_hessians
 from compression.compress import compress
-from compression.database.build import Building
+from compression.database.build import Building, build_database
 from compression.database.files import DATABASE_FILE, LEVELS_FOLDER, Database
 from compression.database.sensitivity import TOKENS, probed_level
 from compression.errors import Cancelled, InvalidOptions
 from compression.events import BlockFinished, Event, LayerFinished, Note
-from compression.goals import reach as reaching
 from compression.goals.loss import ProfileLoss
 from compression.goals.reach import DATABASES_FOLDER, LOSSES_FILE, reach
 from compression.goals.result import SearchOptions
@@ -53,7 +52,7 @@ def texts(text: Path) -> dict[str, Any]:
 
 
 def run(folder: Path, text: Path, out: Path, goal: Any, form: str = "compressed-tensors", **options: Any) -> Report:
-    given: dict[str, Any] = {"device": "cpu", "certificate": False, "search": SEARCH, "output": Output(format=form)}  # type: ignore[arg-type]
+    given: dict[str, Any] = {"device": "cpu", "certificate": False, "search": SEARCH, "output": Output(format=form)}
     if isinstance(goal, dict):
         goal = {"levels": LEVELS, **goal}
     return reach(folder, goal, out, **texts(text), **{**given, **options})
@@ -215,13 +214,12 @@ def test_search_is_never_worse_than_the_plain_choice_or_the_uniform_level(folder
 def built(folder: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Database, Building]:
     """A database as a goal builds it, and what it was built from."""
     caught: list[tuple[Database, Building]] = []
-    original = reaching.build_database
 
     def build(building: Building, place: Path) -> Database:
-        caught.append((original(building, place), building))
+        caught.append((build_database(building, place), building))
         return caught[-1][0]
 
-    monkeypatch.setattr(reaching, "build_database", build)
+    monkeypatch.setattr("compression.goals.reach.build_database", build)
     run(folder, text, tmp_path / "out", {"metric": "bytes", "factor": 2.5}, cache=tmp_path / "cache", stitched=True)
     return caught[0]
 
