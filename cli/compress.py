@@ -88,7 +88,7 @@ def _check(recipe: dict[str, Any], aim: dict[str, Any] | None, written: "Output"
     if unwanted:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in unwanted)
         raise CommandError(f"a --goal chooses the recipe itself; leave out {named}, or name them in a --level", Exit.REFUSED)
-    parse_goal(aim["goal"])
+    parse_goal(aim)
 
 
 def _compress(
@@ -114,15 +114,9 @@ def _compress(
 
         report = run(local.source, recipe, output, **given)
     else:
-        from compression.goals.goal import parse_goal
         from compression.goals.reach import reach
-        from compression.goals.result import SearchOptions
 
-        goal = parse_goal(aim["goal"])
-        if aim["levels"] is not None:
-            goal = parse_goal({**goal.model_dump(exclude_unset=True), "levels": aim["levels"]})
-        search, ignore = part(SearchOptions, aim["search"]), tuple(recipe.get("ignore", ()))
-        report = reach(local.source, goal, output, ignore=ignore, search=search, stitched=aim["stitched"], **given)
+        report = reach(local.source, aim, output, ignore=tuple(recipe.get("ignore", ())), **given)
     prune_kept(local.settings)
     return report
 

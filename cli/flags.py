@@ -45,7 +45,7 @@ Levels = Annotated[
     list[str] | None,
     _goal("--level", "What a matrix may get: `bits=4,group_size=32`, or `dense`; repeatable. Default: those of the format."),
 ]
-Evaluations = Annotated[int | None, _goal("--evaluations", "Choices of levels whose loss is measured (24).", min=1)]
+Evaluations = Annotated[int | None, _goal("--evaluations", "Choices of levels whose loss is measured (6).", min=1)]
 Stitched = Annotated[bool, _goal("--stitched", "Take the levels' weights as they are; do not solve them again.")]
 RecipeFile = Annotated[
     Path | None, _recipe("--recipe", "A recipe as JSON; flags replace its fields.", exists=True, dir_okay=False)
@@ -131,16 +131,20 @@ def recipe(file: Path | None, **said: Any) -> dict[str, Any]:
 
 
 def goal(*, goal: str | None, level: list[str] | None, evaluations: int | None, stitched: bool) -> dict[str, Any] | None:
-    """What `compression.goals.reach` is asked for; None without a goal.
+    """The request's `goal`; None: a recipe is asked for.
 
-    Raises: CommandError: flags of a goal without one, or a level that cannot be read.
+    Raises: CommandError: flags of a goal without one, or a level that cannot be read. InvalidOptions: a goal that cannot be.
     """
     if goal is None:
         if level or evaluations or stitched:
             raise CommandError("--level, --evaluations and --stitched are about a --goal; name one", Exit.REFUSED)
         return None
     levels = [None if one == "dense" else dict(map(_option, one.split(","))) for one in level or ()]
-    return {"goal": goal, "levels": levels or None, "search": _said({"max_evaluations": evaluations}), "stitched": stitched}
+    from compression.goals.goal import parse_goal
+
+    said = parse_goal(goal).model_dump(exclude_unset=True)
+    more = {"levels": levels or None, "search": _said({"max_evaluations": evaluations}) or None, "stitched": stitched or None}
+    return said | _said(more)
 
 
 def _option(said: str) -> tuple[str, Any]:

@@ -49,7 +49,7 @@ class GoalFlags:
     stitched: flags.Stitched = False
 
     def asked(self) -> dict[str, Any] | None:
-        """The library's `goal`, `search` and `stitched`; None: a recipe is asked for."""
+        """The request's `goal`; None: a recipe is asked for."""
         return flags.goal(**vars(self))
 
 

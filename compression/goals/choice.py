@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from compression.goals.costs import CostTable
+from compression.goals.goal import SearchOptions
 from compression.goals.knapsack import allocate
-from compression.goals.result import CurvePoint, SearchOptions, SearchResult
+from compression.goals.result import CurvePoint, SearchResult
 from compression.goals.search import Profile, search
 
 BISECTIONS = 8  # of the budget: its place is then known to 1/256 of the way between the cheapest and the dense model
@@ -56,6 +57,7 @@ class Chooser:
             len(self.harms),
             inits=options.inits,
             patience=options.patience,
+            neighbourhood=options.neighbourhood,
             max_evaluations=options.max_evaluations,
             seed=options.seed,
             on_best=lambda step: on_best(step.evaluation, step.loss),

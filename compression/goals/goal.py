@@ -14,6 +14,24 @@ SAID = re.compile(r"(?P<metric>[a-z_]+)\s*(?P<sign><=|/)\s*(?P<value>[0-9.]+)\s*
 FORMS = "bytes/2, bytes<=80MB, bits_per_weight<=4.5, flops/1.5 or perplexity_ratio<=1.05"
 
 
+class SearchOptions(BaseModel):
+    """How long better weights of the layers' errors are looked for; see `goals/search.py`.
+
+    The defaults are for the measured sensitivities that the first candidate has already: weights drawn anew for all matrices
+    only lose what these know, and a few of them are redrawn at a time.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inits: int = Field(0, ge=0, le=10_000, description="Random draws of all weights.")
+    patience: int = Field(3, ge=0, le=10_000, description="Failures in a row, after which fewer weights are redrawn at once.")
+    neighbourhood: float = Field(0.02, gt=0, le=1, description="Share of the weights that is redrawn at first.")
+    max_evaluations: int = Field(6, ge=1, le=100_000, description="Choices of levels whose loss is measured.")
+    windows: int = Field(2, ge=1, le=1024, description="Calibration windows that losses are measured on.")
+    tokens: int = Field(512, ge=8, le=131072, description="Of each of these windows.")
+    seed: int = Field(0, ge=0, lt=2**63)
+
+
 class Goal(BaseModel):
     """A goal for the whole model, what cannot be compressed included."""
 
@@ -38,6 +56,13 @@ class Goal(BaseModel):
         max_length=64,
         description="What a matrix may get, each as a recipe's target; null: it stays dense. Default: 2, 3, 4 and 8 bits and "
         "dense in formats that pack codes, sparsities from 0.3 to 0.8 and dense in the others.",
+    )
+
+    search: SearchOptions = Field(default_factory=SearchOptions)
+    stitched: bool = Field(
+        False,
+        description="Take the weights of the levels as they are, solved on the dense model's inputs; else the chosen ones are "
+        "solved again, each block on the compressed ones before it.",
     )
 
     @model_validator(mode="after")

@@ -33,7 +33,7 @@ from compression.goals.goal import Goal, parse_goal
 from compression.goals.levels import Level, default_levels, levels, recipe_of
 from compression.goals.loss import ProfileLoss
 from compression.goals.losses import LossBook
-from compression.goals.result import DatabaseUse, GoalResult, LevelUse, SearchOptions, Stitched
+from compression.goals.result import DatabaseUse, GoalResult, LevelUse, Stitched
 from compression.goals.search import Profile
 from compression.kept import Kept
 from compression.kept_hessians import KeptHessians
@@ -60,8 +60,7 @@ def reach(
     out: Path | str,
     *,
     ignore: tuple[str, ...] = (),
-    search: SearchOptions = SearchOptions(),  # noqa: B008  frozen
-    stitched: bool = False,
+    keep_solutions: Path | None = None,
     calibration: Calibration = Calibration(),  # noqa: B008  frozen
     evaluation: Evaluation = Evaluation(),  # noqa: B008  frozen
     acceptance: Acceptance = Acceptance(),  # noqa: B008  frozen
@@ -78,11 +77,11 @@ def reach(
     """Compress a model so that a goal is met and the least is lost.
 
     Args:
-        goal: such as `{"metric": "bytes", "factor": 2}` or `"bytes/2"`.
+        goal: such as `{"metric": "bytes", "factor": 2}` or `"bytes/2"`. With `stitched` the artifact has the weights of the
+            database; else the chosen levels are solved again, each block on the compressed ones before it, and the report has
+            both figures.
         ignore: modules that stay dense, by name pattern.
-        search: how long a better choice is looked for.
-        stitched: take the weights of the database, which were solved on the dense model's inputs; else the chosen levels are
-            solved again, each block on the compressed ones before it, and the report has both figures.
+        keep_solutions: as in `compress`.
         cache: also where databases are kept for further goals; None: in `work`.
         work: as in `compress`; an interrupted call continues from what it holds and from the database.
         options: further ones of `compress`.
@@ -113,7 +112,7 @@ def reach(
             spill=Spill.always(work) if low_memory else Spill(work),
             kept=Kept((cache or work) / RESULTS_FOLDER, on_event),
         )
-        profile, result = reaching.choose(search, is_stitched=stitched)
+        profile, result = reaching.choose()
     shared: dict[str, Any] = {
         "calibration": calibration,
         "evaluation": evaluation,
@@ -133,8 +132,8 @@ def reach(
     )
     begin = time.perf_counter()
     reaching.stitch(dense_inputs, profile, work / "stitched" / BLOCKS_FOLDER)
-    if stitched:
-        last = {**options, "acceptance": acceptance, "goal": result, **shared}
+    if asked.stitched:
+        last = {**options, "acceptance": acceptance, "goal": result, "keep_solutions": keep_solutions, **shared}
         report = compress(source, dense_inputs, out, work=work / "stitched", **last)
     else:
         plain = {**options, "acceptance": acceptance, "certificate": False, **shared}
@@ -145,8 +144,8 @@ def reach(
         seconds = {**result.seconds, "stitching": round(time.perf_counter() - begin, 3)}
         result = result.model_copy(update={"stitched": _figures(found), "seconds": seconds})
         gc.collect()
-        last = {**options, "acceptance": acceptance, "goal": result, **shared}
-        report = compress(source, compressed_inputs, out, work=work / "final", **last)
+        last = {**options, "acceptance": acceptance, "goal": result, "keep_solutions": keep_solutions, **shared}
+        report = compress(source, compressed_inputs, out, work=work, **last)
     shutil.rmtree(work, ignore_errors=True)
     if asked.metric in ("bytes", "bits_per_weight") and report.sizes.artifact_bytes > result.budget:
         raise VerificationError(
@@ -176,9 +175,10 @@ class _Reaching:
     table: CostTable = field(default_factory=lambda: CostTable((), (), 0.0, 0.0))
     _database: Database | None = None
 
-    def choose(self, options: SearchOptions, *, is_stitched: bool) -> tuple[Profile, GoalResult]:
+    def choose(self) -> tuple[Profile, GoalResult]:
         """Raises: InvalidOptions: the goal is out of reach, which is found out before any work where it can be."""
         seconds: dict[str, float] = {}
+        options = self.goal.search
         checkpoint, _ = open_checkpoint(self.source, self.cache)
         asked = self._asked_levels()
         self.levels = levels(asked, self.output.format, checkpoint.architecture, ignore=self.ignore)
@@ -221,7 +221,7 @@ class _Reaching:
             ),
             search=found,
             database=use,
-            is_stitched=is_stitched,
+            is_stitched=self.goal.stitched,
             seconds=seconds,
         )
 

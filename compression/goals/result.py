@@ -4,22 +4,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from compression.goals.goal import Goal
+from compression.goals.goal import Goal, SearchOptions
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SearchOptions(_Part):
-    """How long better weights of the layers' errors are looked for; see `goals/search.py`."""
-
-    inits: int = Field(8, ge=0, le=10_000, description="Random draws of all weights.")
-    patience: int = Field(8, ge=0, le=10_000, description="Failures in a row, after which fewer weights are redrawn at once.")
-    max_evaluations: int = Field(24, ge=1, le=100_000, description="Profiles whose loss is measured.")
-    windows: int = Field(4, ge=1, le=1024, description="Calibration windows that losses are measured on.")
-    tokens: int = Field(512, ge=8, le=131072, description="Of each of these windows.")
-    seed: int = Field(0, ge=0, lt=2**63)
 
 
 class CurvePoint(_Part):

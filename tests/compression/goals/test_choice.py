@@ -6,7 +6,7 @@ import pytest
 
 from compression.goals.choice import BISECTIONS, Chooser
 from compression.goals.costs import CostTable
-from compression.goals.result import SearchOptions
+from compression.goals.goal import SearchOptions
 from compression.goals.search import Profile
 
 COSTS = ((2.0, 4.0, 8.0), (1.0, 2.0, 4.0), (2.0, 4.0, 8.0))

@@ -18,7 +18,6 @@ from compression.errors import Cancelled, InvalidOptions
 from compression.events import BlockFinished, Event, LayerFinished, Note
 from compression.goals.loss import ProfileLoss
 from compression.goals.reach import DATABASES_FOLDER, LOSSES_FILE, reach
-from compression.goals.result import SearchOptions
 from compression.models.activations import Spill
 from compression.models.streamed import StreamedModel
 from compression.protocol import Acceptance, Calibration, Evaluation, Output
@@ -27,7 +26,7 @@ from tests import tiny_models
 from tests.compression.test_reuse import WINDOWS
 
 SEQLEN = 32
-SEARCH = SearchOptions(inits=2, patience=2, max_evaluations=6, windows=2, tokens=16)
+SEARCH = {"inits": 2, "patience": 2, "neighbourhood": 0.1, "max_evaluations": 6, "windows": 2, "tokens": 16}
 LEVELS: list[dict[str, Any] | None] = [{"bits": 2, "group_size": 32}, {"bits": 4, "group_size": 32}, None]
 MATRICES = 7 * tiny_models.BLOCKS
 
@@ -51,10 +50,12 @@ def texts(text: Path) -> dict[str, Any]:
     }
 
 
-def run(folder: Path, text: Path, out: Path, goal: Any, form: str = "compressed-tensors", **options: Any) -> Report:
-    given: dict[str, Any] = {"device": "cpu", "certificate": False, "search": SEARCH, "output": Output(format=form)}
+def run(
+    folder: Path, text: Path, out: Path, goal: Any, form: str = "compressed-tensors", *, stitched: bool = False, **options: Any
+) -> Report:
+    given: dict[str, Any] = {"device": "cpu", "certificate": False, "output": Output(format=form)}
     if isinstance(goal, dict):
-        goal = {"levels": LEVELS, **goal}
+        goal = {"levels": LEVELS, "search": SEARCH, "stitched": stitched, **goal}
     return reach(folder, goal, out, **texts(text), **{**given, **options})
 
 
@@ -205,7 +206,7 @@ def test_search_is_never_worse_than_the_plain_choice_or_the_uniform_level(folder
     assert found.uniform_level == "bits 4, group_size 32"
     assert found.uniform_loss is not None
     assert found.loss <= min(found.plain_loss, found.uniform_loss)
-    assert found.evaluations <= SEARCH.max_evaluations + 1
+    assert found.evaluations <= 6 + 1
     saved = json.loads((tmp_path / "out" / "report.json").read_bytes())["goal"]
     assert saved["search"]["loss"] == found.loss
 
@@ -285,10 +286,10 @@ def test_databases_of_unlike_calibrations_do_not_mix(folder: Path, text: Path, t
 
     for seed, out in itertools.product((0, 1), ("a", "b")):
         calibration = Calibration(source=str(text), nsamples=6, seqlen=SEQLEN, seed=seed)
-        options: dict[str, Any] = {**texts(text), "calibration": calibration, "cache": cache, "stitched": True}
+        options: dict[str, Any] = {**texts(text), "calibration": calibration, "cache": cache}
         reach(
-            folder, {"levels": LEVELS, **goal}, tmp_path / f"{seed}{out}", device="cpu", certificate=False, search=SEARCH,
-            output=Output(format="compressed-tensors"), on_event=listen, **options,
+            folder, {"levels": LEVELS, "search": SEARCH, "stitched": True, **goal}, tmp_path / f"{seed}{out}", device="cpu",
+            certificate=False, output=Output(format="compressed-tensors"), on_event=listen, **options,
         )  # fmt: skip
     assert len(list((cache / DATABASES_FOLDER).iterdir())) == 2
     assert [note.partition(": ")[2] for note in notes if note.startswith("model database")] == ["to be built", "found"] * 2
