@@ -8,11 +8,13 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 RESULTS_FOLDER = "results"  # within a cache folder
+DATABASES_FOLDER = "databases"  # beside it: model databases, whose files lie in folders of their own
+DEEPEST = 4  # folders within each other there
 _BLOCK_BYTES = 512  # in which the system counts
 
 
@@ -21,38 +23,45 @@ class _File:
     used_at: float
     size_bytes: int
     folder: Path
+    within: tuple[str, ...]
     name: str
 
 
-def prune(folders: Iterable[Path], limit_bytes: int) -> int:
+def prune(folders: Iterable[Path], limit_bytes: int, trees: Iterable[Path] = ()) -> int:
     """Remove files until all folders together hold no more than `limit_bytes`. Who has a removed file open keeps it.
 
     What lies there and is no file was put there by nobody of ours, and goes as well.
 
+    Args: trees: folders whose files lie in folders of their own.
     Returns: how many files were removed.
     """
-    found = sorted(file for folder in folders for file in _files(folder))
+    found = sorted(
+        file for places, deepest in ((folders, 0), (trees, DEEPEST)) for place in places for file in _files(place, (), deepest)
+    )
     excess, removed = sum(file.size_bytes for file in found) - limit_bytes, 0
     for file in found:
         if excess <= 0:
             break
-        with suppress(OSError), _opened(file.folder) as place:
+        with suppress(OSError), _opened(file.folder, file.within) as place:
             os.unlink(file.name, dir_fd=place)
             excess, removed = excess - file.size_bytes, removed + 1
     return removed
 
 
-def _files(folder: Path) -> list[_File]:
+def _files(folder: Path, within: tuple[str, ...], deepest: int) -> list[_File]:
     files: list[_File] = []
-    with suppress(OSError), _opened(folder) as place, os.scandir(place) as entries:
+    with suppress(OSError), _opened(folder, within) as place, os.scandir(place) as entries:
         for entry in entries:
+            if entry.is_dir(follow_symlinks=False) and len(within) < deepest:
+                files += _files(folder, (*within, entry.name), deepest)
+                continue
             if not entry.is_file(follow_symlinks=False):
                 _remove(entry.name, place)
                 continue
             with suppress(OSError):  # somebody else has just removed it
                 found = entry.stat(follow_symlinks=False)
                 used_at = min(found.st_mtime, time.time())  # its owner may have set it to any time
-                files.append(_File(used_at, found.st_blocks * _BLOCK_BYTES, folder, entry.name))
+                files.append(_File(used_at, found.st_blocks * _BLOCK_BYTES, folder, within, entry.name))
     return files
 
 
@@ -64,10 +73,13 @@ def _remove(name: str, place: int) -> None:
 
 
 @contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    """Its descriptor. Raises: OSError: it is a link, or no folder."""
-    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
+def _opened(folder: Path, within: tuple[str, ...]) -> Iterator[int]:
+    """Its descriptor, one folder after the other. Raises: OSError: one of them is a link, or no folder."""
+    how = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    with ExitStack() as opened:
+        place = os.open(folder, how)
+        opened.callback(os.close, place)
+        for name in within:
+            place = os.open(name, how, dir_fd=place)
+            opened.callback(os.close, place)
         yield place
-    finally:
-        os.close(place)

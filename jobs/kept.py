@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from compression.kept_room import RESULTS_FOLDER, prune
+from compression.kept_room import DATABASES_FOLDER, RESULTS_FOLDER, prune
 from jobs.settings import Settings
 
 KEPT = "kept"  # below the cache
@@ -30,7 +30,9 @@ def kept_folder(settings: Settings, tenant_id: str, models: Iterable[Path]) -> P
 def prune_kept(settings: Settings) -> int:
     """Keep the results of this host within `kept_bytes`. Returns: how many files were removed."""
     cache = settings.cache_dir
-    return prune([cache / RESULTS_FOLDER, *cache.glob(f"{KEPT}/*/*/{RESULTS_FOLDER}")], settings.kept_bytes)
+    places = [cache, *cache.glob(f"{KEPT}/*/*")]
+    results, databases = ([place / name for place in places] for name in (RESULTS_FOLDER, DATABASES_FOLDER))
+    return prune(results, settings.kept_bytes, databases)
 
 
 def _digest(model: Path) -> str:

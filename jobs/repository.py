@@ -60,7 +60,7 @@ def submit(
         need=need_of(request.device),
         model=request.model,
         request=request.model_dump(mode="json", exclude_unset=True),
-        recipe={} if resolved is None else resolved.model_dump(mode="json"),
+        recipe={} if resolved is None or request.goal is not None else resolved.model_dump(mode="json"),
         labels=dict(request.labels),
         forecast=forecast and forecast.model_dump(),
         estimate=estimate,

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from compression.corpora import TextUse, text_uses
 from compression.errors import InvalidOptions
 from compression.formats.catalog import check_output
+from compression.goals.check import check_goal
+from compression.goals.goal import Goal
 from compression.protocol import Acceptance, Calibration, Evaluation, Output
 from compression.recipe import Recipe, ResolvedRecipe, resolve
 from compression.verdict import check_acceptance, check_unlabelled
@@ -25,6 +27,7 @@ Priority = Annotated[int, Field(ge=-100, le=100, description="Jobs of a higher o
 EXAMPLES: list[Any] = [
     {"model": "demo:smollm2-135m", "recipe": {"sparsity": 0.5, "pattern": "2:4"}},
     {"model": "HuggingFaceTB/SmolLM2-135M", "recipe": {"bits": 4, "group_size": 64}, "labels": {"team": "search"}},
+    {"model": "demo:smollm2-135m", "goal": {"metric": "bytes", "factor": 1.5}, "output": {"format": "compressed-tensors"}},
     {
         "model": "demo:smollm2-135m",
         "recipe": {"sparsity": 0.5, "pattern": "2:4"},
@@ -41,7 +44,7 @@ EXAMPLES: list[Any] = [
         "evaluation": {"sources": ["wikitext2", "sotu"]},
     },
 ]
-SOLVING = ("recipe", "calibration", "output")  # what an evaluation has no use for
+SOLVING = ("recipe", "goal", "calibration", "output")  # what an evaluation has no use for
 
 
 class JobRequest(BaseModel):
@@ -63,6 +66,11 @@ class JobRequest(BaseModel):
         None, min_length=1, max_length=1024, description="To evaluate only: the model to compare with, named in the same way."
     )
     recipe: Recipe = Field(default_factory=Recipe, description="To compress only, and then needed.")
+    goal: Goal | None = Field(
+        None,
+        description="To compress, in place of a recipe: a size, operations or a loss that must hold for the whole model. "
+        "`recipe` may then name modules to `ignore`, and nothing else.",
+    )
     calibration: Calibration = Field(default_factory=Calibration)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     acceptance: Acceptance = Field(default_factory=Acceptance)
@@ -92,7 +100,7 @@ class JobChange(BaseModel):
 def check_request(request: JobRequest) -> ResolvedRecipe | None:
     """Refuse what cannot work, before anything is stored or downloaded.
 
-    Returns: the recipe as resolved; None for an evaluation.
+    Returns: the recipe as resolved, of a goal one of the recipes that its matrices may get; None for an evaluation.
     Raises:
         InvalidOptions: the recipe is out of range or contradicts itself, or a field does not belong to the task.
         SourceError: a model or a text is not named in a form that this server understands.
@@ -106,6 +114,8 @@ def check_request(request: JobRequest) -> ResolvedRecipe | None:
     if request.reference is not None:
         raise InvalidOptions("reference", "a compression is compared with its own source", "leave it out, or task: evaluate")
     check_output(request.output)
+    if request.goal is not None:
+        return check_goal(request.goal, request.recipe, request.output.format)
     return resolve(request.recipe, request.output.format)
 
 

@@ -70,7 +70,8 @@ class JobView(_View):
     updated_at: datetime
     request: dict[str, Any] = Field(description="As sent.")
     recipe: ResolvedRecipe | None = Field(
-        description="As resolved: the method chosen, the defaults filled in; null for an evaluation."
+        description="As resolved: the method chosen, the defaults filled in; null for an evaluation, and for a goal, "
+        "whose report tells what was chosen."
     )
     labels: dict[str, str]
     priority: int = Field(description="Jobs of a higher one are taken first.")

@@ -90,6 +90,7 @@ class Inputs:
         estimate = self.job.estimate
         return RunSpec(
             recipe=request.recipe,
+            **({} if request.goal is None else {"goal": request.goal}),
             calibration=request.calibration,
             output=request.output,
             solutions=self.folder.solutions,

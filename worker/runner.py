@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pydantic import BaseModel
 
@@ -62,28 +62,31 @@ def run(spec: Spec, send: Send) -> None:
 
 
 def _compress(spec: RunSpec, send: Send) -> None:
+    """By the recipe, or by one that a goal is reached with."""
     from compression.compress import compress
+    from compression.goals.reach import reach
 
     shutil.rmtree(spec.solutions, ignore_errors=True)  # of an attempt that was lost before its artifact appeared
-    compress(
-        spec.model,
-        spec.recipe,
-        spec.out,
-        calibration=spec.calibration,
-        evaluation=spec.evaluation,
-        acceptance=spec.acceptance,
-        output=spec.output,
-        texts=spec.texts,
-        work=spec.work,
-        keep_solutions=spec.solutions,
-        cache=spec.cache,
-        device=spec.device,
-        memory_limit_bytes=spec.memory_limit_bytes,
-        low_memory=spec.low_memory,
-        expected_s=spec.expected_s,
-        provenance=spec.provenance,
-        on_event=send,
-    )
+    said: dict[str, Any] = {
+        "calibration": spec.calibration,
+        "evaluation": spec.evaluation,
+        "acceptance": spec.acceptance,
+        "output": spec.output,
+        "texts": spec.texts,
+        "work": spec.work,
+        "keep_solutions": spec.solutions,
+        "cache": spec.cache,
+        "device": spec.device,
+        "memory_limit_bytes": spec.memory_limit_bytes,
+        "low_memory": spec.low_memory,
+        "expected_s": spec.expected_s,
+        "provenance": spec.provenance,
+        "on_event": send,
+    }
+    if spec.goal is None:
+        compress(spec.model, spec.recipe, spec.out, **said)
+    else:
+        reach(spec.model, spec.goal, spec.out, ignore=spec.recipe.ignore, **said)
 
 
 def _export(spec: ExportSpec, send: Send) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, TypeAdapter
 
+from compression.goals.goal import Goal
 from compression.models.source import ModelSource
 from compression.protocol import Acceptance, Calibration, Evaluation, Output
 from compression.recipe import Recipe
@@ -53,6 +54,7 @@ class RunSpec(_MeasuringSpec):
 
     task: Literal["compress"] = "compress"
     recipe: Recipe
+    goal: Goal | None = None
     calibration: Calibration
     output: Output
     solutions: Path

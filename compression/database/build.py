@@ -5,7 +5,7 @@ what they can. Each level's block is written as it is finished, so that an inter
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,21 +179,6 @@ class _Walk:
                 is_replayed=is_replayed,
             )
         )
-
-
-def estimated_bytes(levels: Sequence[Level], dtype_bytes: Mapping[str, int]) -> int:
-    """About what a database takes on disk: a byte for each code and scales, or the source's width where only pruned.
-
-    Args: dtype_bytes: width of each matrix in the source, by name.
-    """
-    total = 0.0
-    for level in levels:
-        for layer in level.plan.targeted if level.plan else ():
-            rows, columns = layer.matrix.shape
-            grid = layer.options.quantization if layer.options else None
-            groups = columns // grid.group_size if grid and isinstance(grid.group_size, int) else 1
-            total += rows * columns * (1 if grid else dtype_bytes[layer.name]) + (8 * rows * groups if grid else 0)
-    return round(total)
 
 
 def fingerprints(building: Building) -> list[dict[str, str]]:

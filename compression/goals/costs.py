@@ -7,6 +7,7 @@ since how many codes are zero is known only when they are solved.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from compression.errors import InvalidOptions
 from compression.families import Architecture
@@ -52,10 +53,31 @@ def cost_table(
 ) -> CostTable:
     """Raises: InvalidOptions: nobody can tell the metric, or the format's bytes."""
     if metric == "latency":
-        raise InvalidOptions("goal.metric", f"latency cannot be a budget of zeros and bits: {LATENCY}", "bytes, flops")
+        refuse_latency()
     if metric == "flops":
         return _flops(levels, architecture, tensors)
     return _bytes(levels, output_format, architecture, tensors)
+
+
+def refuse_latency() -> NoReturn:
+    """Raises: InvalidOptions."""
+    raise InvalidOptions("goal.metric", f"latency cannot be a budget of zeros and bits: {LATENCY}", "bytes, flops")
+
+
+def database_bytes(levels: Sequence[Level], tensors: Mapping[str, TensorInfo], architecture: Architecture) -> int:
+    """About what a model database takes on disk: a byte for each code and its group's scales, or the source's width where a
+    level only prunes."""
+    total = 0.0
+    for level in levels:
+        for layer in level.plan.targeted if level.plan else ():
+            rows, columns = layer.matrix.shape
+            grid = layer.options.quantization if layer.options else None
+            if grid is None:
+                total += _stored(layer, architecture, tensors).size_bytes
+            else:
+                groups = columns // grid.group_size if isinstance(grid.group_size, int) else 1
+                total += rows * columns + 8 * rows * groups
+    return round(total)
 
 
 def budget_of(goal: Goal, table: CostTable, parameters: int) -> float:

@@ -12,7 +12,6 @@ from torch import Tensor
 from compression.block import install
 from compression.database.files import Database
 from compression.divergence import Divergence
-from compression.errors import InvalidOptions
 from compression.goals.search import Profile
 from compression.lanes import Lane, enter
 from compression.models.activations import Spill, Stream
@@ -53,9 +52,7 @@ class ProfileLoss:
 
     @torch.inference_mode()
     def log_perplexity_ratio(self, profile: Profile) -> float:
-        """Mean over windows of the rise in cross-entropy, in nats. Raises: InvalidOptions: the model is an encoder."""
-        if self._model.checkpoint.architecture.is_encoder:
-            raise InvalidOptions("goal.metric", "an encoder has no perplexity", "bytes, bits_per_weight, flops")
+        """Mean over windows of the rise in cross-entropy, in nats; not of an encoder."""
         chosen = Stream.of(self._states(profile), self._model.device)
         with factors_in(self._compute_dtype):
             windows = score(self._model, self._ids_WL, self._dense, chosen, []).windows

@@ -11,7 +11,7 @@ import hashlib
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,18 @@ from compression.database.sensitivity import sensitivities
 from compression.errors import InvalidOptions, VerificationError
 from compression.events import Note, OnEvent, StageStarted, ignore_events
 from compression.finished_blocks import FinishedBlocks
+from compression.goals.check import check_goal, priced
 from compression.goals.choice import Chooser
-from compression.goals.costs import CostTable, budget_of, cost_table
+from compression.goals.costs import CostTable
 from compression.goals.goal import Goal, parse_goal
-from compression.goals.levels import Level, default_levels, levels, recipe_of
+from compression.goals.levels import Level, recipe_of
 from compression.goals.loss import ProfileLoss
 from compression.goals.losses import LossBook
 from compression.goals.result import DatabaseUse, GoalResult, LevelUse, Stitched
 from compression.goals.search import Profile
 from compression.kept import Kept
 from compression.kept_hessians import KeptHessians
-from compression.kept_room import RESULTS_FOLDER
+from compression.kept_room import DATABASES_FOLDER, RESULTS_FOLDER
 from compression.layer import LayerSolution
 from compression.memory import MemoryMeter
 from compression.models.activations import Spill
@@ -49,7 +50,6 @@ from compression.recipe import Recipe
 from compression.report import Report
 from compression.resources import resource_errors
 
-DATABASES_FOLDER = "databases"
 LOSSES_FILE = "losses.jsonl"
 
 
@@ -180,12 +180,10 @@ class _Reaching:
         seconds: dict[str, float] = {}
         options = self.goal.search
         checkpoint, _ = open_checkpoint(self.source, self.cache)
-        asked = self._asked_levels()
-        self.levels = levels(asked, self.output.format, checkpoint.architecture, ignore=self.ignore)
-        metric = "flops" if self.goal.metric == "flops" else self.goal.metric
-        self.table = cost_table(metric, self.levels, self.output.format, checkpoint.architecture, checkpoint.tensors)
-        is_ratio = self.goal.metric == "perplexity_ratio"
-        budget = None if is_ratio else budget_of(self.goal, self.table, checkpoint.parameters)
+        check_goal(self.goal, Recipe(ignore=self.ignore), self.output.format)
+        self.levels, self.table, budget = priced(
+            self.goal, self.output.format, checkpoint.architecture, checkpoint.tensors, ignore=self.ignore
+        )
         begin = time.perf_counter()
         job = self._job(self._one_level())
         database, use = self._built(job)
@@ -200,9 +198,8 @@ class _Reaching:
         begin = time.perf_counter()
         windows_WL = job.calibration.ids_WL[: options.windows, : options.tokens]
         judge = ProfileLoss(model, database, windows_WL, self.spill, self.compute_dtype)
-        if is_ratio:
+        if budget is None:
             budget = self._least_budget(chooser, judge)
-        assert budget is not None
         key = hashlib.sha256(str(windows_WL.tolist()).encode()).hexdigest()
         book = LossBook(database.folder / LOSSES_FILE, key)
         profile, found = chooser.searched(budget, options, lambda one: book.or_measured(one, judge), self._tell_best)
@@ -237,11 +234,6 @@ class _Reaching:
                 for result in results
             }
             finished.save(index, solutions, results)
-
-    def _asked_levels(self) -> Sequence[Mapping[str, Any] | None]:
-        if self.goal.levels is None:
-            return default_levels(self.output.format)
-        return [None if level is None else level.model_dump(exclude_unset=True) for level in self.goal.levels]
 
     def _one_level(self) -> Recipe:
         target = next(level.target for level in self.levels if level.target is not None)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
@@ -12,6 +12,9 @@ from compression.estimated import artifact_bytes, sizing_of
 from compression.evaluation_estimate import Streamed, evaluation_memory, evaluation_work
 from compression.formats.catalog import FORMATS, check_model, check_output, check_plan
 from compression.formats.sizes import Forecast
+from compression.goals.check import priced
+from compression.goals.costs import database_bytes
+from compression.goals.goal import Goal
 from compression.plan import Plan, plan
 from compression.protocol import Output
 from compression.recipe import ResolvedRecipe, resolve
@@ -84,10 +87,12 @@ def foretell(
     if isinstance(known, UnknownModel):
         return Foretold(_nothing(request, known.reason))
     forecast = check_against_model(known, resolved, request.output, request.calibration, request.evaluation)
+    chosen_from = None if request.goal is None else _goal(request, request.goal, known)
     if known.tensors is None:
         return Foretold(_nothing(request, known.unknown or "its tensors could not be looked at"))
     texts = _text_sizes(request, settings, brought)
-    return _compression(request, plan(resolved, known.architecture), known, texts, forecast, formats=formats)
+    foretold = _compression(request, plan(resolved, known.architecture), known, texts, forecast, formats=formats)
+    return foretold if chosen_from is None else _with_choice(foretold, *chosen_from)
 
 
 def refuse_misfits(found: tuple[Misfit, ...]) -> None:
@@ -124,6 +129,31 @@ def _compression(
         ),
     )
     return Foretold(estimate, forecast, sizes, work_of(sizes), method_of(sizes))
+
+
+def _goal(request: JobRequest, goal: Goal, known: KnownModel) -> tuple[float | None, int] | None:
+    """The goal's budget and the bytes of its model database; None where the model's tensors are not known.
+
+    Raises: InvalidOptions: the goal is out of reach.
+    """
+    if known.tensors is None:
+        return None
+    levels, _, budget = priced(goal, request.output.format, known.architecture, known.tensors, ignore=request.recipe.ignore)
+    is_size = goal.metric in ("bytes", "bits_per_weight")
+    return budget if is_size else None, database_bytes(levels, known.tensors, known.architecture)
+
+
+def _with_choice(foretold: Foretold, budget: float | None, database: int) -> Foretold:
+    """What choosing takes besides: its database on disk. How long it takes, and what is chosen, nobody knows before."""
+    disk = foretold.estimate.disk
+    assert disk is not None, "the tensors are known"
+    weights = disk.artifact_bytes if budget is None else math.floor(budget)
+    said = {
+        "disk": disk.model_copy(update={"scratch_bytes": disk.scratch_bytes + database, "artifact_bytes": weights}),
+        "formats": (),
+        "time_note": "how long a goal takes is known only for the compression that ends it",
+    }
+    return replace(foretold, estimate=foretold.estimate.model_copy(update=said), forecast=None, work=None)
 
 
 def _format(name: str, request: JobRequest, known: KnownModel) -> FormatEstimate:

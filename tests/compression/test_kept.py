@@ -155,3 +155,24 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert prune([results], 0) == 0
     assert list(results.iterdir()) == []
     assert (foreign / "file").read_text() == "precious"
+
+
+def test_files_of_trees_count_wherever_they_lie_and_links_on_the_way_are_not_followed(tmp_path: Path) -> None:
+    foreign, tree = tmp_path / "foreign", tmp_path / "databases"
+    (foreign / "levels" / "00").mkdir(parents=True)
+    (foreign / "levels" / "00" / "file").write_text("precious")
+    (tree / "one" / "levels" / "00").mkdir(parents=True)
+    old, new = tree / "one" / "database.json", tree / "one" / "levels" / "00" / "block"
+    for age, path in ((2, old), (1, new)):
+        path.write_bytes(bytes(4096))
+        os.utime(path, (1e9 - age, 1e9 - age))
+    (tree / "other").symlink_to(foreign)
+    (tree / "one" / "levels" / "01").symlink_to(foreign / "levels" / "00")
+    assert prune([], 4096, [tree]) == 1
+    assert (old.exists(), new.exists()) == (False, True)
+    assert prune([], 0, [tree]) == 1
+    assert (foreign / "levels" / "00" / "file").read_text() == "precious"
+    tree.rename(tmp_path / "moved")
+    tree.symlink_to(foreign)
+    assert prune([], 0, [tree]) == 0
+    assert (foreign / "levels" / "00" / "file").exists()

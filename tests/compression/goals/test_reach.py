@@ -17,7 +17,8 @@ from compression.database.sensitivity import TOKENS, probed_level
 from compression.errors import Cancelled, InvalidOptions
 from compression.events import BlockFinished, Event, LayerFinished, Note
 from compression.goals.loss import ProfileLoss
-from compression.goals.reach import DATABASES_FOLDER, LOSSES_FILE, reach
+from compression.goals.reach import LOSSES_FILE, reach
+from compression.kept_room import DATABASES_FOLDER
 from compression.models.activations import Spill
 from compression.models.streamed import StreamedModel
 from compression.protocol import Acceptance, Calibration, Evaluation, Output

@@ -1,0 +1,68 @@
+"""What can be said of a goal before any work: without the model, and with its config and headers. Torch-free."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from compression.errors import InvalidOptions
+from compression.families import Architecture
+from compression.goals.costs import CostTable, budget_of, cost_table, refuse_latency
+from compression.goals.goal import Goal
+from compression.goals.levels import Level, LevelAsked, default_levels, levels
+from compression.models.headers import TensorInfo
+from compression.protocol import OutputFormat
+from compression.recipe import Recipe, ResolvedRecipe, parse_recipe, resolve
+
+
+def asked_levels(goal: Goal, output_format: OutputFormat) -> Sequence[LevelAsked]:
+    """The goal's levels, or those that fit the format."""
+    if goal.levels is None:
+        return default_levels(output_format)
+    return [None if level is None else level.model_dump(exclude_unset=True) for level in goal.levels]
+
+
+def check_goal(goal: Goal, recipe: Recipe, output_format: OutputFormat) -> ResolvedRecipe:
+    """Refuse what no model can give.
+
+    Args: recipe: beside the goal; it may say which modules stay dense, and nothing else.
+    Returns: the first level that is not dense, resolved, as an example of what the matrices may get.
+    Raises: InvalidOptions.
+    """
+    unwanted = sorted(recipe.model_fields_set - {"ignore"})
+    if unwanted:
+        reason = "a goal chooses the recipe itself; say what its matrices may get in goal.levels"
+        raise InvalidOptions(f"recipe.{unwanted[0]}", reason, "recipe.ignore, or no goal")
+    if goal.metric == "latency":
+        refuse_latency()
+    found: list[ResolvedRecipe] = []
+    for number, level in enumerate(asked_levels(goal, output_format)):
+        try:
+            said: Mapping[str, Any] = {**(level or {}), "ignore": recipe.ignore, "inputs": "dense"}
+            found += [] if level is None else [resolve(parse_recipe(said), output_format)]
+        except InvalidOptions as error:
+            raise InvalidOptions(f"goal.levels.{number}: {error.field}", error.reason, error.allowed) from error
+    if not found:
+        raise InvalidOptions("goal.levels", "there is nothing to choose", "at least one level that is not null")
+    return found[0]
+
+
+def priced(
+    goal: Goal,
+    output_format: OutputFormat,
+    architecture: Architecture,
+    tensors: Mapping[str, TensorInfo],
+    *,
+    ignore: tuple[str, ...] = (),
+) -> tuple[tuple[Level, ...], CostTable, float | None]:
+    """The levels of a model, what they cost, and the whole budget; None for a loss, whose budget is to be found.
+
+    Raises: InvalidOptions: a level does not fit the model, or the goal is out of reach; the reason has the best that is not.
+    """
+    if goal.metric == "perplexity_ratio" and architecture.is_encoder:
+        reason = f"a {architecture.class_name} is an encoder and has no perplexity"
+        raise InvalidOptions("goal.metric", reason, "bytes, bits_per_weight, flops")
+    found = levels(asked_levels(goal, output_format), output_format, architecture, ignore=ignore)
+    table = cost_table(goal.metric, found, output_format, architecture, tensors)
+    if goal.metric == "perplexity_ratio":
+        return found, table, None
+    return found, table, budget_of(goal, table, sum(math.prod(info.shape) for info in tensors.values()))
