@@ -6,7 +6,7 @@ import typer
 
 from cli import flags
 from cli.estimate_text import print_estimate
-from cli.groups import LimitFlags, OutputFlags, RecipeFlags, TextFlags, takes_groups
+from cli.groups import GoalFlags, LimitFlags, OutputFlags, RecipeFlags, TextFlags, takes_groups
 from cli.listing import Json
 from cli.request import request_of
 from cli.service import DEFAULT_DATA_DIR, DataDir, Url, connect
@@ -16,6 +16,7 @@ from cli.service import DEFAULT_DATA_DIR, DataDir, Url, connect
 def estimate(
     model: flags.ModelArg,
     recipe: RecipeFlags,
+    goal: GoalFlags,
     texts: TextFlags,
     limits: LimitFlags,
     output: OutputFlags,
@@ -29,7 +30,7 @@ def estimate(
 
     Example: scalpel estimate demo:smollm2-135m --bits 4
     """
-    asked = request_of(model, recipe, texts, limits, output, is_evaluation=is_evaluation, reference=reference)
+    asked = request_of(model, recipe, goal, texts, limits, output, is_evaluation=is_evaluation, reference=reference)
     if is_evaluation:
         asked["task"] = "evaluate"
     with connect(url, data_dir) as service:

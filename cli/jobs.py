@@ -8,7 +8,7 @@ import typer
 
 from cli.listing import Json
 from cli.service import DEFAULT_DATA_DIR, DataDir, Url, connect
-from compression.words import recipe_words
+from compression.words import goal_words, recipe_words
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -70,4 +70,6 @@ def task_words(job: "Job") -> str:
         return f"publish {job.parent or 'a job that was removed'} to {target.get('hub') or target.get('bucket')}"
     if job.task == "evaluate":
         return f"evaluate against {job.request['reference']}" if job.request.get("reference") else "evaluate"
+    if goal := job.request.get("goal"):
+        return goal_words(goal)
     return recipe_words(job.request.get("recipe", {}))

@@ -3,12 +3,13 @@
 from typing import Any
 
 from cli import flags
-from cli.groups import LimitFlags, OutputFlags, RecipeFlags, TextFlags
+from cli.groups import GoalFlags, LimitFlags, OutputFlags, RecipeFlags, TextFlags
 
 
 def request_of(
     model: str,
     recipe: RecipeFlags,
+    goal: GoalFlags,
     texts: TextFlags,
     limits: LimitFlags,
     output: OutputFlags,
@@ -21,6 +22,7 @@ def request_of(
     """The request as the client's `submit` or `evaluate` takes it."""
     asked: dict[str, Any] = {"recipe": recipe.asked(), "labels": flags.labels(label), **texts.asked()}
     said = {
+        "goal": goal.asked(),
         "acceptance": limits.asked(),
         "output": output.asked(),
         "reference": None if reference is None else flags.source(reference),

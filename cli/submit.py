@@ -8,7 +8,7 @@ import typer
 from cli import flags
 from cli.estimate_text import short_words
 from cli.exits import Exit
-from cli.groups import LimitFlags, OutputFlags, RecipeFlags, TextFlags, takes_groups
+from cli.groups import GoalFlags, LimitFlags, OutputFlags, RecipeFlags, TextFlags, takes_groups
 from cli.listing import Json
 from cli.request import request_of
 from cli.service import DEFAULT_DATA_DIR, DataDir, Url, connect
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 def submit(
     model: flags.ModelArg,
     recipe: RecipeFlags,
+    goal: GoalFlags,
     texts: TextFlags,
     limits: LimitFlags,
     output: OutputFlags,
@@ -34,12 +35,23 @@ def submit(
     url: Url = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> int:
-    """Ask for a compression and print the job's id.
+    """Ask for a compression and print the job's id. Name a recipe, or a goal that Scalpel finds the best recipe for.
 
     Example: scalpel submit demo:smollm2-135m --pattern 2:4 --watch
+
+    Example: scalpel submit demo:smollm2-135m --goal bytes/1.5 --format compressed-tensors --watch
     """
     asked = request_of(
-        model, recipe, texts, limits, output, is_evaluation=is_evaluation, reference=reference, label=label, device=device
+        model,
+        recipe,
+        goal,
+        texts,
+        limits,
+        output,
+        is_evaluation=is_evaluation,
+        reference=reference,
+        label=label,
+        device=device,
     )
     with connect(url, data_dir) as service:
         job = service.evaluate(**asked) if is_evaluation else service.submit(**asked)

@@ -21,6 +21,7 @@ FIRST_POLL_S, MAX_POLL_S = 0.5, 5.0
 class Parts(TypedDict, total=False):
     """The fields of a request beside model, reference and recipe; docs/api.md tells of each."""
 
+    goal: Mapping[str, Any]
     calibration: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     acceptance: Mapping[str, float | None]
@@ -35,9 +36,10 @@ class JobCalls(Core):
     """Jobs: ask for them, follow them, have what they made."""
 
     @job_call
-    def submit(self, model: str, recipe: Mapping[str, Any], **parts: Unpack[Parts]) -> Flow[JobFields]:
-        """Ask for a compression."""
-        return self._call(self._job_kind, "POST", "/v1/jobs", json={"model": model, "recipe": dict(recipe), **parts})
+    def submit(self, model: str, recipe: Mapping[str, Any] | None = None, **parts: Unpack[Parts]) -> Flow[JobFields]:
+        """Ask for a compression by a recipe, or by a `goal` for which the service finds one."""
+        said = {} if recipe is None else {"recipe": dict(recipe)}
+        return self._call(self._job_kind, "POST", "/v1/jobs", json={"model": model, **said, **parts})
 
     @job_call
     def evaluate(self, model: str, reference: str | None = None, **parts: Unpack[Parts]) -> Flow[JobFields]:

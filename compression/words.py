@@ -61,6 +61,12 @@ def recipe_words(recipe: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in recipe.items() if value is not None)
 
 
+def goal_words(goal: Mapping[str, object]) -> str:
+    """`{"metric": "bytes", "factor": 2}` -> `bytes / 2`, as `Goal.in_words` says it."""
+    limit = goal.get("at_most")
+    return f"{goal['metric']} / {goal['factor']:g}" if limit is None else f"{goal['metric']} <= {limit:g}"
+
+
 def quality_words(result: "EvaluationResult") -> str:
     return (
         f"{result.text.source}: perplexity {perplexity_words(result.dense)} -> {perplexity_words(result.compressed)} "

@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from api.dashboard.goal_fields import FIRST as FIRST_GOAL
+from api.dashboard.goal_fields import fill_goal, read_goal
 from api.dashboard.schema_fields import OFF, Choice, Field, fields_of
 from compression import options
 from compression.corpora import CORPORA
@@ -21,6 +23,7 @@ from jobs.limits import Limits
 from jobs.request import JobRequest
 
 GOALS = (
+    Choice("reach", "Reach a goal: so small, or so little lost"),
     Choice("prune", "Prune: set weights to zero"),
     Choice("quantise", "Quantise: fewer bits per weight"),
     Choice("both", "Both"),
@@ -37,7 +40,14 @@ BITS = (
     Choice("ternary", "ternary: -1, 0, 1"),
 )
 TARGET = frozenset({"method", "sparsity", "pattern", "bits"})
-FIRST = {"goal": "prune", "recipe.pattern": "2:4", "recipe.sparsity": "50", "recipe.bits": "4", "model.kind": "demo"}
+FIRST = {
+    "goal": "prune",
+    "recipe.pattern": "2:4",
+    "recipe.sparsity": "50",
+    "recipe.bits": "4",
+    "model.kind": "demo",
+    **FIRST_GOAL,
+}
 MODEL_KINDS = ("demo", "upload", "hub", "folder")
 PRIORITY = Field("priority", "Priority", "-100 to 100; jobs of a higher one are taken first.", "number", "0", is_whole=True)
 DEVICE = Field(
@@ -100,6 +110,9 @@ def read_form(form: Mapping[str, str]) -> dict[str, Any]:
         if reference := form.get("reference", "").strip():
             request["reference"] = reference
         taken = OF_EVALUATIONS
+    elif form.get("goal") == "reach":
+        request["goal"] = read_goal(form)
+        taken = FIELDS.keys() - METHOD_FIELDS.keys() - {field.path for field in ALSO_RECIPE}
     else:
         request["recipe"] = _recipe(form)
         taken = (FIELDS.keys() - METHOD_FIELDS.keys()) | _taken(method_of(form))
@@ -109,7 +122,7 @@ def read_form(form: Mapping[str, str]) -> dict[str, Any]:
             _put(request, path, field.parse(typed))
     if "recipe" in request and (overrides := _overrides(form.get(OVERRIDES.path, ""))):
         _put(request, OVERRIDES.path, overrides)
-    if "recipe" in request and form.get("output.format", "dense") != "dense":
+    if request.get("task") != "evaluate" and form.get("output.format", "dense") != "dense":
         _put(request, "output.format", form["output.format"])
     if labels := _labels(form.get("labels", "")):
         request["labels"] = labels
@@ -134,6 +147,8 @@ def fill_form(request: Mapping[str, Any]) -> dict[str, str]:
     form = {"goal": "both" if prunes and rounds else "quantise" if rounds else "prune"}
     if request.get("task") == "evaluate":
         form = {"goal": "evaluate", "reference": str(request.get("reference") or "")}
+    if request.get("goal"):
+        form = {"goal": "reach", **fill_goal(request["goal"])}
     form |= _filled_model(str(request.get("model", "")))
     if prunes:
         form["recipe.pattern"] = str(recipe.get("pattern") or "unstructured")
@@ -249,6 +264,7 @@ def places(method: str | None) -> Iterator[str]:
         "output.format",
         "labels",
         "reference",
+        "goal",
         OVERRIDES.path,
     )
     yield from (path for path in FIELDS if path not in METHOD_FIELDS)

@@ -51,7 +51,7 @@ def _curl(request: Mapping[str, Any], url: str) -> str:
 def _python(request: Mapping[str, Any], url: str) -> str:
     is_evaluation = request.get("task") == "evaluate"
     first = [f"    {request.get('model', '')!r},"]
-    if not is_evaluation:
+    if "recipe" in request:
         first.append(f"    {dict(request.get('recipe', {}))!r},")
     others = [
         f"    {name}={pprint.pformat(value, sort_dicts=False)},"
@@ -79,16 +79,26 @@ _FLAGS = {
     "evaluation.seqlen": "--eval-seqlen", "evaluation.labelled": "--labelled", "output.format": "--format",
     "output.embeddings": "--embeddings", "device": "--device", "labels": "--label", "recipe.skip_blocks": "--skip-block",
 }  # fmt: skip
-_NO_FLAG = ("recipe.qq_group_size", "recipe.qq_scale_bits", "recipe.qq_zero_bits", "recipe.overrides", "limits", "priority")
+_NO_FLAG = (
+    "recipe.qq_group_size",
+    "recipe.qq_scale_bits",
+    "recipe.qq_zero_bits",
+    "recipe.overrides",
+    "goal",
+    "limits",
+    "priority",
+)
 
 
 def _command(request: Mapping[str, Any]) -> str:
     lines = [f"scalpel submit {shlex.quote(str(request.get('model', '')))}"]
     if request.get("task") == "evaluate":
         lines.append("  --evaluate")
+    if goal := request.get("goal"):
+        lines.append(f"  --goal {shlex.quote(goal_line(goal))}")
     left_out = []
     for path, value in _leaves(request):
-        if path in ("model", "task"):
+        if path in ("model", "task", "goal.metric", "goal.at_most", "goal.factor"):
             continue
         if path.startswith(_NO_FLAG):
             left_out.append(path)
@@ -97,6 +107,12 @@ def _command(request: Mapping[str, Any]) -> str:
     lines.append("  --watch")
     command = " \\\n".join(lines)
     return command + (f"\n# without flags: {', '.join(left_out)}" if left_out else "")
+
+
+def goal_line(goal: Mapping[str, Any]) -> str:
+    """As `--goal` takes it, whatever was typed."""
+    limit, sign = (goal.get("at_most"), "<=") if goal.get("factor") is None else (goal["factor"], "/")
+    return f"{goal.get('metric', '')}{sign}{limit}"
 
 
 def _flag(path: str, value: Any) -> Iterator[str]:

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from api.dashboard.static_files import address
 from compression import words
+from jobs.view import JobView
 
 NONE = "–"
 
@@ -62,6 +63,14 @@ def target(options: Mapping[str, Any]) -> str:
     return " ".join(filter(None, parts))
 
 
+def asked(job: JobView) -> str:
+    """What a job is to do, in a few words: `sparsegpt 2:4`, `bytes / 2`, `export`."""
+    if job.recipe is not None:
+        return target(job.recipe.options.model_dump())
+    goal = job.request.get("goal")
+    return words.goal_words(goal) if goal else job.task
+
+
 _environment = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "html"),
     autoescape=True,
@@ -71,7 +80,7 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.filters |= {
-    found.__name__: found for found in (size, duration, number, count, percent, words.with_error, when, target)
+    found.__name__: found for found in (size, duration, number, count, percent, words.with_error, when, target, asked)
 }  # fmt: skip
 _environment.globals |= {"static": address}
 

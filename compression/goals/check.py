@@ -13,6 +13,8 @@ from compression.models.headers import TensorInfo
 from compression.protocol import OutputFormat
 from compression.recipe import Recipe, ResolvedRecipe, parse_recipe, resolve
 
+SIZES = ("bytes", "bits_per_weight", "perplexity_ratio")  # whose budget is one of bytes
+
 
 def asked_levels(goal: Goal, output_format: OutputFormat) -> Sequence[LevelAsked]:
     """The goal's levels, or those that fit the format."""
@@ -34,6 +36,9 @@ def check_goal(goal: Goal, recipe: Recipe, output_format: OutputFormat) -> Resol
         raise InvalidOptions(f"recipe.{unwanted[0]}", reason, "recipe.ignore, or no goal")
     if goal.metric == "latency":
         refuse_latency()
+    if goal.metric in SIZES and output_format == "dense":
+        reason = "dense stores every weight at its full width, so that no choice makes the file smaller"
+        raise InvalidOptions("output.format", reason, "compressed-tensors or gptq (bits), sparse-packed (zeros, bits)")
     found: list[ResolvedRecipe] = []
     for number, level in enumerate(asked_levels(goal, output_format)):
         try:

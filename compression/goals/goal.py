@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serial
 
 from compression.errors import InvalidOptions
 from compression.recipe import Target
+from compression.words import goal_words
 
 Metric = Literal["bytes", "bits_per_weight", "flops", "latency", "perplexity_ratio"]
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
@@ -84,7 +85,7 @@ class Goal(BaseModel):
 
     def in_words(self) -> str:
         """`bytes / 2`, `perplexity_ratio <= 1.05`."""
-        return f"{self.metric} / {self.factor:g}" if self.at_most is None else f"{self.metric} <= {self.at_most:g}"
+        return goal_words({"metric": self.metric, "at_most": self.at_most, "factor": self.factor})
 
 
 def parse_goal(data: Any) -> Goal:

@@ -184,3 +184,36 @@ def test_overrides_are_typed_one_a_line_and_refused_at_their_field(visit: Visit,
     with played.client() as service:
         asked = service.job(page.url.rpartition("/")[2]).request
     assert asked["recipe"] == {"bits": 4, "overrides": {"*.down_proj": {"bits": 8}, "*.v_proj": None}}
+
+
+def test_goal_is_asked_for_by_form_told_on_the_job_page_and_cloned(visit: Visit, played: Played) -> None:
+    visitor = visit(played)
+    page = visitor.go("/new")
+    expect(page.get_by_label("How much")).to_be_hidden()
+    page.get_by_label("Reach a goal").check()
+    for hidden in ("#recipe-pattern", "#recipe-bits"):
+        expect(page.locator(hidden)).to_be_hidden()
+    expect(page.locator("summary", has_text="Method and its options")).to_be_hidden()
+    page.get_by_label("How much").fill("40")
+    expect(page.locator("#error-output-format")).to_contain_text("dense stores every weight at its full width")
+    page.get_by_label("Written as").select_option("compressed-tensors")
+    expect(page.locator("#error-goal")).to_contain_text("a factor of at most")
+    page.get_by_label("How much").fill("1.4")
+    expect(page.locator("#error-goal")).to_be_empty()
+    page.locator("summary", has_text="The same as curl").click()
+    expect(page.locator("#preview")).to_contain_text("--goal bytes/1.4")
+    visitor.screenshot("new-goal")
+    page.get_by_role("button", name="Submit the job").click()
+    expect(page.locator("#job-state .state").first).to_have_text("queued")
+    expect(page.locator("main")).to_contain_text("bytes / 1.4")
+    with played.client() as service:
+        asked = service.job(page.url.rpartition("/")[2]).request
+    assert asked == {
+        "model": "demo:smollm2-135m",
+        "goal": {"metric": "bytes", "factor": 1.4},
+        "output": {"format": "compressed-tensors"},
+    }
+    page.get_by_role("link", name="Clone").click()
+    expect(page.get_by_label("Reach a goal")).to_be_checked()
+    expect(page.get_by_label("How much")).to_have_value("1.4")
+    expect(page.get_by_label("Of what")).to_have_value("times_smaller")

@@ -11,6 +11,7 @@ from api.auth import AsTenant, Reader, Writer
 from api.browser import form_of
 from api.context import Context, InContext
 from api.dashboard import job_form
+from api.dashboard.goal_fields import KINDS
 from api.dashboard.pages import checked, go_to, page_router, show
 from api.dashboard.snippets import request_snippets
 from api.idempotency import Once
@@ -142,6 +143,7 @@ def _show(
         has_roots=bool(context.settings.model_roots),
         texts=[*job_form.TEXTS, *(f"{found.source}" for found in datasets.list_datasets(caller, context).items)],
         goals=job_form.GOALS,
+        goal_kinds=KINDS,
         patterns=job_form.pattern_choices(form.get("recipe.pattern", "")),
         bits=job_form.BITS,
         formats=FORMATS.values(),

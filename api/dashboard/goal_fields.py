@@ -1,0 +1,49 @@
+"""The part of the form that names a goal: an amount, and what it is of, in words that people use."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from api.dashboard.schema_fields import Choice
+
+KIND, AMOUNT = "goal.kind", "goal.amount"
+KINDS = (
+    Choice("times_smaller", "times smaller on disk"),
+    Choice("megabytes", "megabytes on disk at most"),
+    Choice("bits", "bits per weight at most, all parameters counted"),
+    Choice("per_cent", "per cent more perplexity at most, as small as it can be"),
+    Choice("times_fewer", "times fewer operations"),
+)
+_METRICS = {
+    "times_smaller": ("bytes", "factor"),
+    "megabytes": ("bytes", "at_most"),
+    "bits": ("bits_per_weight", "at_most"),
+    "per_cent": ("perplexity_ratio", "at_most"),
+    "times_fewer": ("flops", "factor"),
+}
+FIRST = {KIND: "times_smaller", AMOUNT: "1.5"}
+
+
+def read_goal(form: Mapping[str, str]) -> dict[str, Any]:
+    """The request's `goal`; an amount that is no number stays as it is, to be refused with its place."""
+    kind = form.get(KIND, "")
+    metric, limit = _METRICS.get(kind, _METRICS["times_smaller"])
+    return {"metric": metric, limit: _amount(kind, form.get(AMOUNT, ""))}
+
+
+def fill_goal(goal: Mapping[str, Any]) -> dict[str, str]:
+    """The fields that would ask for this goal again."""
+    limit = "factor" if goal.get("factor") is not None else "at_most"
+    kind = next(kind for kind, found in _METRICS.items() if found == (goal.get("metric"), limit))
+    amount = float(goal[limit])
+    shown = {"megabytes": amount / 1e6, "per_cent": 100 * (amount - 1)}.get(kind, amount)
+    return {KIND: kind, AMOUNT: f"{shown:.10g}"}
+
+
+def _amount(kind: str, typed: str) -> Any:
+    try:
+        amount = float(typed)
+    except ValueError:
+        return typed
+    if kind == "megabytes":
+        return round(amount * 1e6)
+    return round(1 + amount / 100, 9) if kind == "per_cent" else amount
