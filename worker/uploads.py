@@ -109,7 +109,7 @@ class Uploads:
             except StaleAttempt:
                 raise
             except NotThere as error:
-                log.warning("job %s: %s", self._job_id, error)
+                log.info("job %s: %s", self._job_id, error)  # so are the blocks of what a goal does before its last pass
                 return
             except Exception as error:  # the boundary: whatever the store or the database fails with, the job goes on
                 failures += 1

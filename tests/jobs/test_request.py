@@ -130,3 +130,34 @@ def test_limits_that_can_be_checked_are_taken() -> None:
 def test_a_reference_outside_the_grammar_is_refused() -> None:
     with pytest.raises(SourceError):
         check_request(JobRequest.model_validate({**EVALUATION, "reference": "../x"}))
+
+
+def test_a_goal_stands_in_place_of_a_recipe() -> None:
+    goal = {"metric": "bytes", "factor": 2}
+    request = JobRequest.model_validate(
+        {"model": "demo:smollm2-135m", "goal": goal, "recipe": {"ignore": ["*.v_proj"]}, "output": {"format": "gptq"}}
+    )
+    resolved = check_request(request)
+    assert resolved is not None
+    assert (resolved.inputs, resolved.ignore) == ("dense", ("*.v_proj",))
+    again = JobRequest.model_validate(request.model_dump(mode="json", exclude_unset=True))
+    assert again == request
+
+
+@pytest.mark.parametrize(
+    ("fields", "at_fault"),
+    [
+        ({"goal": {"metric": "bytes", "factor": 2}}, "output.format"),
+        ({"goal": {"metric": "latency", "factor": 2}}, "goal"),
+        ({"goal": {"metric": "latency", "at_most": 2}}, "goal.metric"),
+        ({"goal": {"metric": "flops", "factor": 2}, "recipe": {"bits": 4}}, "recipe.bits"),
+        ({"goal": {"metric": "flops", "factor": 2, "levels": [{"method": "rtn", "sparsity": 0.5}, None]}}, "goal.levels.0"),
+        ({"goal": {"metric": "flops", "factor": 2}, "task": "evaluate"}, "goal"),
+    ],
+    ids=["dense", "factor of latency", "latency", "recipe", "level", "evaluation"],
+)
+def test_a_goal_that_no_model_can_give_is_refused_with_its_field(fields: dict[str, object], at_fault: str) -> None:
+    with pytest.raises((InvalidOptions, ValidationError)) as refused:
+        check_request(JobRequest.model_validate({"model": "demo:smollm2-135m", **fields}))
+    found = refused.value.field if isinstance(refused.value, InvalidOptions) else str(refused.value.errors()[0]["loc"][0])
+    assert found.startswith(at_fault)

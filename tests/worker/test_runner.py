@@ -233,6 +233,40 @@ def test_a_model_is_evaluated_without_solving(settings: Settings, sessions: Sess
     assert report.reference is not None and report.reference.source == model
 
 
+def test_a_goal_is_reached_and_the_next_one_on_the_model_finds_its_database(
+    settings: Settings, sessions: Sessions, submit: Submit
+) -> None:
+    text = settings.model_roots[0] / "text.txt"
+    text.write_text(tiny_models.text())
+    levels = [{"bits": 4, "group_size": 32}, {"bits": 8, "group_size": 32}, None]
+    asked = {
+        "model": str(tiny_models.save(settings.model_roots[0] / "llama", "llama-wide")),
+        "calibration": {"source": str(text), "nsamples": 4, "seqlen": 32},
+        "evaluation": {"sources": [str(text)], "windows": 2, "seqlen": 32},
+        "output": {"format": "compressed-tensors"},
+    }
+    search = {"max_evaluations": 2, "tokens": 16}
+    ids = [
+        submit(recipe={}, goal={"metric": "bytes", "factor": factor, "levels": levels, "search": search}, **asked)
+        for factor in (1.8, 2.5)
+    ]
+    store = artifact_store(settings)
+    Supervisor(Host(settings, sessions, store, os.environ, threading.Event())).work_off()
+    reports = []
+    for job_id in ids:
+        job = read_job(sessions, job_id)
+        assert job.state is State.SUCCEEDED, job.error
+        assert job.recipe == {}
+        with sessions() as session:
+            reports.append(Report.model_validate_json(b"".join(store.stream(repository.report(session, OURS, job_id).sha256))))
+    for report, factor in zip(reports, (1.8, 2.5), strict=True):
+        assert report.goal is not None
+        assert report.goal.asked.factor == factor
+        assert report.sizes.artifact_bytes <= report.sizes.source_bytes / factor
+    assert [report.goal and report.goal.database.was_there for report in reports] == [False, True]
+    assert len({report.goal and report.goal.database.key for report in reports}) == 1
+
+
 def test_what_an_evaluation_needs_survives_the_line(spec: RunSpec) -> None:
     fields = spec.model_dump(exclude={"task", "recipe", "calibration", "output", "solutions", "expected_s"})
     wanted = EvaluateSpec(task="evaluate", reference=ModelSource(spec.work, "x", None, ("note",)), **fields)
