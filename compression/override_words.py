@@ -25,7 +25,7 @@ def parse_overrides(lines: Iterable[str], field: str = "recipe.overrides") -> di
     for line in lines:
         name, said = _parted(line)
         if name in found:
-            raise InvalidOptions(field, f"two lines are for {name}", "a name pattern once, with all of its options")
+            raise InvalidOptions(field, f"{name} stands twice", "a name pattern once, with all of its options")
         found[name] = _options(said)
     return found
 
@@ -33,6 +33,16 @@ def parse_overrides(lines: Iterable[str], field: str = "recipe.overrides") -> di
 def override_lines(overrides: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
     """The opposite: one line for each."""
     return [f"{name}: {_words(said)}" for name, said in overrides.items()]
+
+
+def can_be_typed(overrides: Mapping[str, Any]) -> bool:
+    """Whether the lines say all of it: not where a name holds the sign before values, or what came was no override."""
+    if not all(said is None or isinstance(said, Mapping) for said in overrides.values()):
+        return False
+    try:
+        return parse_overrides(override_lines(overrides)) == overrides
+    except InvalidOptions:
+        return False
 
 
 def _parted(line: str) -> tuple[str, str]:

@@ -228,7 +228,7 @@ def _labels(typed: str) -> dict[str, str]:
     for line in _lines(typed):
         key, _, value = (part.strip() for part in line.partition(":"))
         if key in found:
-            raise InvalidOptions("labels", f"two lines are for {key}", "a key once")
+            raise InvalidOptions("labels", f"{key} stands twice", "a key once")
         found[key] = value
     return found
 

@@ -87,7 +87,7 @@ def test_every_default_is_shown_beside_its_field() -> None:
 
 
 def has_flags(request: dict[str, Any]) -> bool:
-    return not {"limits", "priority"} & request.keys() and "overrides" not in request.get("recipe", {})
+    return not {"limits", "priority"} & request.keys()
 
 
 @pytest.mark.parametrize("request_", [found for found in REQUESTS if has_flags(found)], ids=str)
@@ -111,6 +111,13 @@ def test_command_line_to_copy_makes_the_same_request(
     run(shlex.split(command.replace("\\\n", " "))[1:])
     (asked,) = sent
     assert JobRequest.model_validate(asked) == JobRequest.model_validate(request_)
+
+
+def test_command_line_names_overrides_that_it_cannot_say() -> None:
+    for overrides in ({"a=b": {"bits": 8}}, {"a": "8 bits"}):
+        request = {"model": "demo:smollm2-135m", "recipe": {"bits": 4, "overrides": overrides}}
+        (command,) = [found.code for found in request_snippets(request, "http://x") if found.title == "Command line"]
+        assert ("--override" in command, "# without flags: recipe.overrides" in command) == (False, True)
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=range(len(REQUESTS)))
@@ -158,7 +165,7 @@ def test_line_that_another_contradicts_is_refused_at_its_field_and_not_dropped(
         answer = visitor.post(path, **form)
         assert answer.status_code == status
         (slot,) = re.findall(f"<p[^>]*{place}[^>]*>([^<]*)</p>", answer.text)
-        assert f"two lines are for {name}" in slot
+        assert f"{name} stands twice" in slot
     assert "scalpel submit" not in answer.text, "a command to copy would leave one of them out"
 
 
