@@ -75,6 +75,14 @@ AsymmetricCalibration = Annotated[
     _recipe("--asymmetric-calibration", "Share of what earlier compressed blocks changed to make up for, 0 to 1."),
 ]
 Ignore = Annotated[list[str] | None, _recipe("--ignore", "Modules to leave alone, by name pattern; repeatable.")]
+Override = Annotated[
+    list[str] | None,
+    _recipe(
+        "--override",
+        "Other options for some modules, such as `*.down_proj: bits=8, group_size=64`, or `none`; repeatable.",
+        metavar="PATTERN: OPTIONS",
+    ),
+]
 SkipBlock = Annotated[list[int] | None, _recipe("--skip-block", "Block to leave alone; repeatable.")]
 
 Format = Annotated[str | None, _output("--format", "What the files are, such as `dense`; see `scalpel formats`.")]
@@ -127,6 +135,8 @@ def recipe(file: Path | None, **said: Any) -> dict[str, Any]:
     for name, word in (("group_size", "row"), ("bits", "ternary")):
         if name in given and given[name] != word:
             given[name] = _whole_number(f"--{name.replace('_', '-')}", given[name], word)
+    if "overrides" in given:
+        given["overrides"] = _overrides(given["overrides"])
     return {**(_read(file) if file else {}), **given}
 
 
@@ -209,6 +219,12 @@ def labels(pairs: list[str] | None) -> dict[str, str]:
         if "=" not in pair:
             raise CommandError(f"--label {pair}: write it as KEY=VALUE", Exit.REFUSED)
     return dict(pair.split("=", 1) for pair in pairs or ())
+
+
+def _overrides(lines: list[str]) -> dict[str, Any]:
+    from compression.override_words import parse_overrides
+
+    return parse_overrides(lines, "--override")
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class RecipeFlags:
     true_sequential: flags.TrueSequential = None
     asymmetric_calibration: flags.AsymmetricCalibration = None
     ignore: flags.Ignore = None
+    overrides: flags.Override = None
     skip_blocks: flags.SkipBlock = None
 
     def asked(self) -> dict[str, Any]:

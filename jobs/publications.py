@@ -111,10 +111,15 @@ def can_write_to_hub(settings: Settings) -> bool:
     return settings.hub_token is not None
 
 
+def allowed_buckets(settings: Settings, tenant_id: str) -> list[str]:
+    """The prefixes below which a tenant may publish, each ending with a slash."""
+    return [prefix.replace(TENANT, tenant_id).rstrip("/") + "/" for prefix in settings.publish_buckets]
+
+
 def bucket_url(settings: Settings, tenant_id: str, target: BucketTarget) -> str:
     """The target, ending with a slash. Raises: InvalidOptions: the operator does not allow it."""
     url = target.bucket.rstrip("/") + "/"
-    allowed = [prefix.replace(TENANT, tenant_id).rstrip("/") + "/" for prefix in settings.publish_buckets]
+    allowed = allowed_buckets(settings, tenant_id)
     if not _BUCKET.fullmatch(url) or {".", ".."} & set(url.split("/")):
         raise InvalidOptions("target.bucket", "it is no plain address of a folder", "s3://BUCKET/FOLDER/")
     if not any(url.startswith(prefix) for prefix in allowed):

@@ -3,7 +3,6 @@
 The target is said in plain words; everything else is folded away, with its default beside it.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +11,12 @@ from pydantic import ValidationError
 
 from api.dashboard.goal_fields import FIRST as FIRST_GOAL
 from api.dashboard.goal_fields import fill_goal, read_goal
-from api.dashboard.schema_fields import OFF, Choice, Field, fields_of
+from api.dashboard.schema_fields import Choice, Field, fields_of
 from compression import options
 from compression.corpora import CORPORA
 from compression.errors import InvalidOptions
 from compression.options import METHOD_OPTIONS
+from compression.override_words import override_lines, parse_overrides
 from compression.protocol import Acceptance, Calibration, Evaluation, Output
 from compression.recipe import Recipe, parse_recipe, resolve
 from jobs.limits import Limits
@@ -62,7 +62,7 @@ OVERRIDES = Field(
     "recipe.overrides",
     "Overrides",
     "Modules that get other options, a name pattern on each line, such as *.down_proj: bits=8, group_size=64. "
-    "“none” leaves them alone.",
+    "“none” leaves them alone. The name ends at the last colon before the options; a pattern stands once.",
     "text",
     "",
 )
@@ -103,7 +103,10 @@ TEXTS = ("sotu", *CORPORA)
 
 
 def read_form(form: Mapping[str, str]) -> dict[str, Any]:
-    """The request that a form asks for, to be checked as any other. Fields that its method does not have are left out."""
+    """The request that a form asks for, to be checked as any other. Fields that its method does not have are left out.
+
+    Raises: InvalidOptions: two lines of a field say different things of one name, which no request can.
+    """
     request: dict[str, Any] = {"model": form.get(f"model.{form.get('model.kind', '')}", "").strip()}
     if form.get("goal") == "evaluate":
         request["task"] = "evaluate"
@@ -120,7 +123,7 @@ def read_form(form: Mapping[str, str]) -> dict[str, Any]:
         typed = form.get(path, "")
         if typed.strip() and path in taken:
             _put(request, path, field.parse(typed))
-    if "recipe" in request and (overrides := _overrides(form.get(OVERRIDES.path, ""))):
+    if "recipe" in request and (overrides := parse_overrides(_lines(form.get(OVERRIDES.path, "")))):
         _put(request, OVERRIDES.path, overrides)
     if request.get("task") != "evaluate" and form.get("output.format", "dense") != "dense":
         _put(request, "output.format", form["output.format"])
@@ -161,7 +164,7 @@ def fill_form(request: Mapping[str, Any]) -> dict[str, str]:
         if name in holder and holder[name] != {}:
             form[path] = field.show(holder[name])
     form["output.format"] = str((request.get("output") or {}).get("format", "dense"))
-    form[OVERRIDES.path] = "\n".join(f"{name}: {_options(said)}" for name, said in (recipe.get("overrides") or {}).items())
+    form[OVERRIDES.path] = "\n".join(override_lines(recipe.get("overrides") or {}))
     form["labels"] = "\n".join(f"{key}: {value}" for key, value in (request.get("labels") or {}).items())
     return form
 
@@ -170,7 +173,7 @@ def says_all(form: Mapping[str, str], request: Mapping[str, Any]) -> bool:
     """Whether the form asks for the whole of an earlier request."""
     try:
         return JobRequest.model_validate(read_form(form)) == JobRequest.model_validate(request)
-    except ValidationError:
+    except (ValidationError, InvalidOptions):
         return False
 
 
@@ -215,37 +218,19 @@ def _put(request: dict[str, Any], path: str, value: Any) -> None:
     request[name] = value
 
 
-def _overrides(typed: str) -> dict[str, Any]:
-    """`*.down_proj: bits=8` -> {"*.down_proj": {"bits": 8}}; what cannot be read stays, to be refused."""
-    lines = (line.partition(":") for line in typed.splitlines() if line.strip())
-    return {name.strip(): _said(said.strip()) for name, _, said in lines}
-
-
-def _said(words: str) -> Any:
-    if words == OFF:
-        return None
-    pairs = [part.partition("=") for part in words.split(",")]
-    return {name.strip(): _value(value.strip()) for name, _, value in pairs} if "=" in words else words
-
-
-def _value(typed: str) -> Any:
-    """`8`, `0.5` and `true` as JSON has them, and other words, such as `2:4`, as they are."""
-    try:
-        return json.loads(typed)
-    except ValueError:
-        return typed
-
-
-def _options(said: Mapping[str, Any] | None) -> str:
-    if said is None:
-        return OFF
-    return ", ".join(f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in said.items())
+def _lines(typed: str) -> Iterator[str]:
+    return (line for line in typed.splitlines() if line.strip())
 
 
 def _labels(typed: str) -> dict[str, str]:
-    return {
-        key.strip(): value.strip() for line in typed.splitlines() if line.strip() for key, _, value in [line.partition(":")]
-    }
+    """`team: search` -> {"team": "search"}. Raises: InvalidOptions: two lines have one key."""
+    found: dict[str, str] = {}
+    for line in _lines(typed):
+        key, _, value = (part.strip() for part in line.partition(":"))
+        if key in found:
+            raise InvalidOptions("labels", f"{key} stands twice", "a key once")
+        found[key] = value
+    return found
 
 
 def _filled_model(model: str) -> dict[str, str]:

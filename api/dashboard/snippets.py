@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compression.formats.snippets import FOLDER, snippets
+from compression.override_words import can_be_typed, override_lines
 from compression.page import AnyReport
 from compression.report import Report
 from jobs.view import JobView
@@ -79,15 +80,7 @@ _FLAGS = {
     "evaluation.seqlen": "--eval-seqlen", "evaluation.labelled": "--labelled", "output.format": "--format",
     "output.embeddings": "--embeddings", "device": "--device", "labels": "--label", "recipe.skip_blocks": "--skip-block",
 }  # fmt: skip
-_NO_FLAG = (
-    "recipe.qq_group_size",
-    "recipe.qq_scale_bits",
-    "recipe.qq_zero_bits",
-    "recipe.overrides",
-    "goal",
-    "limits",
-    "priority",
-)
+_NO_FLAG = ("recipe.qq_group_size", "recipe.qq_scale_bits", "recipe.qq_zero_bits", "goal", "limits", "priority")
 
 
 def _command(request: Mapping[str, Any]) -> str:
@@ -100,7 +93,7 @@ def _command(request: Mapping[str, Any]) -> str:
     for path, value in _leaves(request):
         if path in ("model", "task", "goal.metric", "goal.at_most", "goal.factor"):
             continue
-        if path.startswith(_NO_FLAG):
+        if path.startswith(_NO_FLAG) or (path == "recipe.overrides" and not can_be_typed(value)):
             left_out.append(path)
             continue
         lines += [f"  {flag}" for flag in _flag(path, value)]
@@ -123,6 +116,8 @@ def _flag(path: str, value: Any) -> Iterator[str]:
     flag = _FLAGS.get(path) or f"--{(name or group).replace('_', '-')}"
     if group == "labels":
         yield from (f"--label {shlex.quote(f'{key}={word}')}" for key, word in value.items())
+    elif path == "recipe.overrides":
+        yield from (f"--override {shlex.quote(line)}" for line in override_lines(value))
     elif isinstance(value, bool):
         yield flag if value else f"--no-{flag[2:]}"
     elif isinstance(value, list):

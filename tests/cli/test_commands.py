@@ -39,7 +39,7 @@ def test_submit_sends_what_the_flags_say_and_no_more(service: Served, scalpel: S
     ran = scalpel(
         "submit", MODEL, "--recipe", recipe, "--sparsity", 0.5, "--pattern", "2:4", "--bits", 4, "--group-size", 64,
         "--symmetric", "--offset", "zero_point", "--skip-block", 0, "--skip-block", -1, "--ignore", "*.down_proj",
-        "--format", "dense",
+        "--override", "*.v_proj: bits=8", "--override", "*.o_proj: none", "--format", "dense",
         "--nsamples", 8, "--seqlen", 256, "--seed", 3, "--calibration", "sotu", "--eval", "none",
         "--label", "team=search", "--json",
     )  # fmt: skip
@@ -49,6 +49,7 @@ def test_submit_sends_what_the_flags_say_and_no_more(service: Served, scalpel: S
             "sparsity": 0.5, "pattern": "2:4", "bits": 4, "group_size": 64, "symmetric": True, "damp": 0.05,
             "offset": "zero_point",
             "ignore": ["*.down_proj"], "skip_blocks": [0, -1],
+            "overrides": {"*.v_proj": {"bits": 8}, "*.o_proj": None},
         },
         "calibration": {"source": "sotu", "nsamples": 8, "seqlen": 256, "seed": 3},
         "evaluation": {"sources": []},

@@ -6,6 +6,7 @@ import pytest
 
 from cli import flags
 from cli.exits import CommandError
+from compression.errors import InvalidOptions
 
 
 def test_flags_that_were_not_given_are_not_said() -> None:
@@ -32,6 +33,14 @@ def test_bits_are_a_number_or_ternary(said: str, value: Any) -> None:
 def test_other_words_are_refused_with_the_one_that_is_meant(flag: str, word: str) -> None:
     with pytest.raises(CommandError, match=f"--{flag.replace('_', '-')} many: a whole number or `{word}`"):
         flags.recipe(None, **{flag: "many"})
+
+
+def test_overrides_are_read_as_the_form_of_the_dashboard_reads_them() -> None:
+    said = ["*.down_proj: bits=8, group_size=64", "*.o_proj: pattern=2:4", "*.v_proj: none"]
+    asked = {"*.down_proj": {"bits": 8, "group_size": 64}, "*.o_proj": {"pattern": "2:4"}, "*.v_proj": None}
+    assert flags.recipe(None, bits="4", overrides=said) == {"bits": 4, "overrides": asked}
+    with pytest.raises(InvalidOptions, match=r"--override: \*\.v_proj stands twice"):
+        flags.recipe(None, overrides=["*.v_proj: none", "*.v_proj: bits=8"])
 
 
 def test_output_holds_what_was_said() -> None:

@@ -99,6 +99,7 @@ def playing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
         broker_url=NO_BROKER,
         hub_endpoint=NO_HUB,
         secret_keys=(SecretStr(new_master_key()),),
+        publish_buckets=("s3://models/{tenant}/",),
         **UNLIMITED,
     )
     database.migrate(settings)

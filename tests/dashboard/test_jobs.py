@@ -176,6 +176,8 @@ def test_overrides_are_typed_one_a_line_and_refused_at_their_field(visit: Visit,
     open_details(page, "Method and its options")
     page.get_by_label("Overrides").fill("*.down_proj: bits=99")
     expect(page.locator("#error-recipe-overrides")).not_to_be_empty()
+    page.get_by_label("Overrides").fill("*.down_proj: bits=8\n*.down_proj: none")
+    expect(page.locator("#error-recipe-overrides")).to_contain_text("*.down_proj stands twice")
     page.get_by_label("Overrides").fill("*.down_proj: bits=8\n*.v_proj: none")
     expect(page.locator("#error-recipe-overrides")).to_be_empty()
     visitor.screenshot("new-job-overrides")

@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -75,6 +76,16 @@ def test_what_a_service_names_is_there(service: str) -> None:
 @pytest.mark.parametrize("service", FILE.services)
 def test_ports_are_open_to_this_machine_alone(service: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in FILE.services[service].get("ports", ()))
+
+
+def test_proxy_that_is_believed_is_one_address_of_a_network_that_stays_as_it_is() -> None:
+    """A wider one would let other containers of the host say who a request comes from."""
+    (pinned,) = FILE.content["networks"]["default"]["ipam"]["config"]
+    assert ip_address(pinned["gateway"]) in ip_network(pinned["subnet"])
+    for page in (".env.example", "docs/operations.md"):
+        (advised,) = re.findall(r"FORWARDED_ALLOW_IPS=([\d./]+)", (ROOT / page).read_text())
+        assert advised == pinned["gateway"]
+    assert FILE.environment("api")["FORWARDED_ALLOW_IPS"] == "127.0.0.1", "nobody is believed who was not named"
 
 
 def test_everything_waits_for_the_schema() -> None:

@@ -1,24 +1,30 @@
 """One job: its progress while it runs, its report when it is done, and what may be done with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
 
 from api.auth import AsTenant, Reader, Writer
 from api.browser import form_of
 from api.context import Context, InContext
+from api.dashboard import publish_form
 from api.dashboard.pages import checked, go_to, page_router, show
 from api.dashboard.reports import read_report
 from api.dashboard.snippets import loading_snippets
 from api.idempotency import Once, OneRequest
-from api.routes import artifacts, exports, jobs
+from api.problems import Problem, refusal_of
+from api.routes import artifacts, exports, jobs, publications
+from compression.errors import InvalidOptions
 from compression.formats.catalog import FORMATS
 from compression.page import fragment
 from jobs import repository
 from jobs.access.keys import Caller
 from jobs.exports import ExportRequest
 from jobs.pages import MAX_PAGE
+from jobs.publications import PublicationRequest, allowed_buckets
 from jobs.request import JobRequest
 from jobs.states import FINAL, State
 from jobs.view import JobView
@@ -74,6 +80,20 @@ def export(request: Request, job_id: str, caller: Writer, as_tenant: AsTenant, c
     return go_to(request, f"/jobs/{made.id}")
 
 
+@router.post("/jobs/{job_id}/publish")
+async def publish(request: Request, job_id: str, caller: Writer, context: InContext, once: Once) -> Response:
+    """A target that is refused is shown again, on the job's page, with what was typed."""
+    form = form_of(request)
+    try:
+        asked = PublicationRequest(target=publish_form.read_target(form))
+        made = await run_in_threadpool(publications.publish, job_id, asked, caller, context, once)
+    except (RequestValidationError, InvalidOptions) as error:
+        refused = (await refusal_of(request, error)).problem
+        found = await run_in_threadpool(_found, job_id, caller, context, dict(form), refused)
+        return show(request, "job.html", status=refused.status, **found)
+    return go_to(request, f"/jobs/{made.id}")
+
+
 @router.post("/jobs/{job_id}/delete")
 def delete(request: Request, job_id: str, caller: Writer, context: InContext) -> Response:
     jobs.delete(job_id, caller, context)
@@ -96,7 +116,13 @@ def _acted(
     return go_to(request, f"/jobs/{job_id}")
 
 
-def _found(job_id: str, caller: Caller, context: Context) -> dict[str, Any]:
+def _found(
+    job_id: str,
+    caller: Caller,
+    context: Context,
+    publish_typed: Mapping[str, str] = publish_form.FIRST,
+    publish_refused: Problem | None = None,
+) -> dict[str, Any]:
     job = jobs.read_job(job_id, caller, context, Response())
     files = artifacts.list_artifacts(job_id, caller, context, limit=MAX_PAGE).items
     report, problem = read_report(job, caller, context)
@@ -109,6 +135,11 @@ def _found(job_id: str, caller: Caller, context: Context) -> dict[str, Any]:
         "snippets": loading_snippets(job, report) if len(files) > 1 else (),
         "exports": exports.list_exports(job_id, caller, context).items,
         "formats": tuple(FORMATS) if job.solution_bytes is not None else (),
+        "publications": publications.list_publications(job_id, caller, context, limit=MAX_PAGE).items,
+        "can_publish": job.task in ("compress", "export") and job.state is State.SUCCEEDED and len(files) > 1,
+        "buckets": allowed_buckets(context.settings, caller.tenant_id),
+        "publish_typed": publish_typed,
+        "publish_refused": publish_refused,
         **_state(caller),
     }
 

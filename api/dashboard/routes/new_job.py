@@ -54,9 +54,10 @@ def new_job(
 async def preview(request: Request, caller: Reader, as_tenant: AsTenant, context: InContext) -> Response:
     """What the form, as far as it is filled in, would need; and what is wrong with it, each thing at its field."""
     form = form_of(request)
-    asked = job_form.read_form(form)
+    asked: dict[str, Any] = {}
     estimate, problem = None, None
     try:
+        asked = job_form.read_form(form)
         if asked["model"]:
             estimate = await run_in_threadpool(estimates.estimate, checked(JobRequest, asked), caller, as_tenant, context)
     except REFUSALS as error:
@@ -72,7 +73,7 @@ async def preview(request: Request, caller: Reader, as_tenant: AsTenant, context
         problem=problem,
         errors=_by_place(problem, method),
         places=list(job_form.places(None if has_other_method else method)),
-        snippets=request_snippets(asked, str(request.base_url).rstrip("/")),
+        snippets=request_snippets(asked, str(request.base_url).rstrip("/")) if asked else (),
         method=method,
         has_other_method=has_other_method,
         **_method(form, method),
@@ -82,9 +83,9 @@ async def preview(request: Request, caller: Reader, as_tenant: AsTenant, context
 @router.post("/new")
 async def submit(request: Request, caller: Writer, as_tenant: AsTenant, context: InContext, once: Once) -> Response:
     form = form_of(request)
-    asked = job_form.read_form(form)
     try:
-        job = await run_in_threadpool(jobs.submit, checked(JobRequest, asked), caller, as_tenant, context, once)
+        asked = checked(JobRequest, job_form.read_form(form))
+        job = await run_in_threadpool(jobs.submit, asked, caller, as_tenant, context, once)
     except REFUSALS as error:
         problem = await _problem(request, error)
         return await run_in_threadpool(_show, request, caller, context, dict(form), problem)

@@ -1,5 +1,6 @@
 """The form of a new job, and text to copy from it."""
 
+import re
 import shlex
 from typing import Any
 
@@ -13,6 +14,7 @@ from api.dashboard.snippets import request_snippets
 from cli.main import run
 from compression.options import METHOD_OPTIONS
 from jobs.request import JobRequest
+from tests.api.dashboard.conftest import Visitor
 
 REQUESTS: list[dict[str, Any]] = [
     {"model": "demo:smollm2-135m", "recipe": {"pattern": "2:4"}},
@@ -44,7 +46,13 @@ REQUESTS: list[dict[str, Any]] = [
         "model": "demo:smollm2-135m",
         "recipe": {
             "bits": 4,
-            "overrides": {"*.down_proj": {"bits": 8, "symmetric": True}, "*.v_proj": None, "*.o_proj": {"pattern": "2:4"}},
+            "overrides": {
+                "*.down_proj": {"bits": 8, "symmetric": True},
+                "*.v_proj": None,
+                "*.o_proj": {"pattern": "2:4"},
+                "a:b": {"pattern": "1:4"},
+                "c:d": None,
+            },
         },
     },
 ]
@@ -58,7 +66,7 @@ def test_request_that_fills_the_form_is_asked_for_by_it_again(request_: dict[str
 
 
 def test_form_that_cannot_say_all_of_a_request_is_known_for_it() -> None:
-    request = {"model": "demo:smollm2-135m", "recipe": {"bits": 4, "overrides": {"a:b": {"bits": 8}}}}  # parted at the colon
+    request = {"model": "demo:smollm2-135m", "recipe": {"bits": 4, "overrides": {"a=b": {"bits": 8}}}}  # no name has a sign
     assert not job_form.says_all(job_form.FIRST | job_form.fill_form(request), request)
 
 
@@ -79,7 +87,7 @@ def test_every_default_is_shown_beside_its_field() -> None:
 
 
 def has_flags(request: dict[str, Any]) -> bool:
-    return not {"limits", "priority"} & request.keys() and "overrides" not in request.get("recipe", {})
+    return not {"limits", "priority"} & request.keys()
 
 
 @pytest.mark.parametrize("request_", [found for found in REQUESTS if has_flags(found)], ids=str)
@@ -103,6 +111,13 @@ def test_command_line_to_copy_makes_the_same_request(
     run(shlex.split(command.replace("\\\n", " "))[1:])
     (asked,) = sent
     assert JobRequest.model_validate(asked) == JobRequest.model_validate(request_)
+
+
+def test_command_line_names_overrides_that_it_cannot_say() -> None:
+    for overrides in ({"a=b": {"bits": 8}}, {"a": "8 bits"}):
+        request = {"model": "demo:smollm2-135m", "recipe": {"bits": 4, "overrides": overrides}}
+        (command,) = [found.code for found in request_snippets(request, "http://x") if found.title == "Command line"]
+        assert ("--override" in command, "# without flags: recipe.overrides" in command) == (False, True)
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=range(len(REQUESTS)))
@@ -132,6 +147,26 @@ def test_overrides_that_cannot_be_read_are_refused_at_their_field(typed: str) ->
     with pytest.raises(RequestValidationError) as refused:
         checked(JobRequest, job_form.read_form(form))
     assert all(error["loc"][:3] == ("body", "recipe", "overrides") for error in refused.value.errors())
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "name"),
+    [
+        ("recipe.overrides", "*.v_proj: bits=8\n*.o_proj: bits=8\n*.v_proj: none", "*.v_proj"),
+        ("labels", "team: search\nteam: ads", "team"),
+    ],
+)
+def test_line_that_another_contradicts_is_refused_at_its_field_and_not_dropped(
+    visitor: Visitor, field: str, typed: str, name: str
+) -> None:
+    form = {"goal": "prune", "recipe.pattern": "2:4", "model.kind": "demo", "model.demo": "demo:smollm2-135m", field: typed}
+    place = f'id="error-{field.replace(".", "-")}"'
+    for path, status in (("/new", 422), ("/new/preview", 200)):
+        answer = visitor.post(path, **form)
+        assert answer.status_code == status
+        (slot,) = re.findall(f"<p[^>]*{place}[^>]*>([^<]*)</p>", answer.text)
+        assert f"{name} stands twice" in slot
+    assert "scalpel submit" not in answer.text, "a command to copy would leave one of them out"
 
 
 def test_form_of_an_evaluation_leaves_out_what_solves() -> None:
