@@ -159,18 +159,12 @@ def goal(*, goal: str | None, level: list[str] | None, evaluations: int | None, 
 
 def _option(said: str) -> tuple[str, Any]:
     """`group_size=32` -> ("group_size", 32)."""
+    from compression.override_words import plain_value
+
     name, is_there, value = said.partition("=")
     if not is_there or not value:
         raise CommandError(f"--level: {said!r} is no option=value, such as bits=4", Exit.REFUSED)
     return name.strip().replace("-", "_"), plain_value(value.strip())
-
-
-def plain_value(said: str) -> Any:
-    """A number, true, false or null where it is one, else the text itself."""
-    try:
-        return json.loads(said)
-    except ValueError:
-        return said
 
 
 def texts(

@@ -111,10 +111,12 @@ def _recipes(axes: list[str], file: Path | None, output: "Output") -> "list[Reci
 
 def _axis(said: str) -> tuple[str, list[Any]]:
     """`bits=3,4` -> ("bits", [3, 4]). Raises: CommandError: it has another form."""
+    from compression.override_words import plain_value
+
     name, is_there, values = said.partition("=")
     if not is_there or not values:
         raise CommandError(f"--grid {said}: an option, =, and values with commas between them, such as bits=3,4", Exit.REFUSED)
-    return name.strip().replace("-", "_"), [flags.plain_value(value.strip()) for value in values.split(",")]
+    return name.strip().replace("-", "_"), [plain_value(value.strip()) for value in values.split(",")]
 
 
 def _sweep(

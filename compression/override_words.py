@@ -58,10 +58,10 @@ def _options(said: str) -> Any:
     if said == ALONE:
         return None
     pairs = [part.partition("=") for part in said.split(",")]
-    return {name.strip(): _value(value.strip()) for name, _, value in pairs} if "=" in said else said
+    return {name.strip(): plain_value(value.strip()) for name, _, value in pairs} if "=" in said else said
 
 
-def _value(typed: str) -> Any:
+def plain_value(typed: str) -> Any:
     """`8`, `0.5` and `true` as JSON has them, and other words, such as `2:4`, as they are."""
     try:
         return json.loads(typed)
