@@ -17,7 +17,9 @@ def asked(report: Report) -> str:
     """`Prune to 50% zeros with sparsegpt; calibrated on sotu, 128 windows of 2048 tokens; written as dense.`"""
     recipe, text = report.recipe, report.calibration_text
     parts = [f"{target_words(recipe.options)} with {recipe.options.method}"]
-    if recipe.overrides or recipe.ignore or recipe.skip_blocks:
+    if report.goal is not None:
+        parts[0] = f"Reach {report.goal.asked.in_words()}, a level for each matrix"
+    elif recipe.overrides or recipe.ignore or recipe.skip_blocks:
         parts[0] += " (some modules otherwise or not at all)"
     if text is None:
         parts.append("without calibration")

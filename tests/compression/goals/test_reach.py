@@ -16,8 +16,9 @@ from compression.database.files import DATABASE_FILE, LEVELS_FOLDER, Database
 from compression.database.sensitivity import TOKENS, probed_level
 from compression.errors import Cancelled, InvalidOptions
 from compression.events import BlockFinished, Event, LayerFinished, Note
+from compression.goals.choosing import LOSSES_FILE
 from compression.goals.loss import ProfileLoss
-from compression.goals.reach import LOSSES_FILE, reach
+from compression.goals.reach import reach
 from compression.kept_room import DATABASES_FOLDER
 from compression.models.activations import Spill
 from compression.models.streamed import StreamedModel
@@ -221,7 +222,7 @@ def built(folder: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         caught.append((build_database(building, place), building))
         return caught[-1][0]
 
-    monkeypatch.setattr("compression.goals.reach.build_database", build)
+    monkeypatch.setattr("compression.goals.choosing.build_database", build)
     run(folder, text, tmp_path / "out", {"metric": "bytes", "factor": 2.5}, cache=tmp_path / "cache", stitched=True)
     return caught[0]
 
