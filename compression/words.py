@@ -64,7 +64,7 @@ def recipe_words(recipe: Mapping[str, object]) -> str:
 def goal_words(goal: Mapping[str, object]) -> str:
     """`{"metric": "bytes", "factor": 2}` -> `bytes / 2`, as `Goal.in_words` says it."""
     limit = goal.get("at_most")
-    return f"{goal['metric']} / {goal['factor']:g}" if limit is None else f"{goal['metric']} <= {limit:g}"
+    return f"{goal['metric']} / {goal['factor']:.12g}" if limit is None else f"{goal['metric']} <= {limit:.12g}"
 
 
 def quality_words(result: "EvaluationResult") -> str:
