@@ -36,6 +36,7 @@ from api.routes import (
     models,
     publications,
     secrets,
+    sweeps,
     webhooks,
     workers,
 )
@@ -88,6 +89,7 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
         access,
         webhooks,
         publications,
+        sweeps,
         workers,
         health,
         metrics,

@@ -32,6 +32,7 @@ from cli import (
     show,
     submit,
     sweep,
+    sweeps,
     watch,
     webhooks,
     worker,
@@ -77,6 +78,7 @@ COMMANDS = {
     "Operate a service": (workers.workers, migrate.migrate, api.api, maintain.maintain, worker.worker),
 }
 GROUPS = {
+    "Jobs": {"sweeps": sweeps.app},
     "What you bring": {"models": models.app, "datasets": datasets.app},
     "Access": {"keys": keys.keys, "hub-token": keys.hub_token, "webhooks": webhooks.webhooks, "config": config.config},
     "Operate a service": {"admin": admin.admin},

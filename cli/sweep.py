@@ -1,8 +1,7 @@
 """`scalpel sweep`: many recipes on one model, right here, and which of them are worth having."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,14 +11,14 @@ from cli.exits import CommandError, Exit
 from cli.groups import LimitFlags, OutputFlags, TextFlags, takes_groups
 from cli.local import fetched
 from cli.progress import Display, display
+from cli.recipe_axes import NONE, PANEL, Axes, RecipeList, axes, listed
 from cli.service import DEFAULT_DATA_DIR, DataDir
+from compression.words import recipe_words
 
 if TYPE_CHECKING:
     from compression.protocol import Acceptance, Calibration, Evaluation, Output
     from compression.recipe import Recipe
     from compression.sweep_report import SweepReport
-
-GRID = "Recipes"
 
 
 @takes_groups
@@ -32,20 +31,12 @@ def sweep(
     texts: TextFlags,
     limits: LimitFlags,
     written: OutputFlags,
-    grid: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="An option of a recipe and its values, `bits=3,4`; repeatable, for all combinations.", rich_help_panel=GRID
-        ),
-    ] = None,
-    recipes: Annotated[
-        Path | None,
-        typer.Option(help="A JSON file with a list of recipes.", exists=True, dir_okay=False, rich_help_panel=GRID),
-    ] = None,
+    grid: Axes = None,
+    recipes: RecipeList = None,
     refine: Annotated[
         bool,
         typer.Option(
-            "--refine", help="Solve the recipes that no other beats again, on compressed inputs.", rich_help_panel=GRID
+            "--refine", help="Solve the recipes that no other beats again, on compressed inputs.", rich_help_panel=PANEL
         ),
     ] = False,
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `cuda:N`.")] = "auto",
@@ -63,7 +54,7 @@ def sweep(
     said = texts.asked()
     calibrated, evaluated = part(Calibration, said["calibration"]), part(Evaluation, said["evaluation"])
     accepted, form = part(Acceptance, limits.asked()), part(Output, written.asked())
-    wanted = _recipes(grid or [], recipes, form)
+    wanted = _recipes(grid, recipes, form)
     try:
         with display() as shown:
             found = _sweep(
@@ -85,38 +76,20 @@ def sweep(
         )
 
 
-def _recipes(axes: list[str], file: Path | None, output: "Output") -> "list[Recipe]":
+def _recipes(said: list[str] | None, file: Path | None, output: "Output") -> "list[Recipe]":
     """Raises: CommandError: no recipe, or one that cannot be read."""
     from compression.recipe import parse_recipe
     from compression.recipe_grid import grid
 
-    wanted: list[Recipe] = []
-    if file is not None:
-        try:
-            listed = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise CommandError(f"{file} is no JSON: {error}", Exit.REFUSED) from error
-        if not isinstance(listed, list) or not all(isinstance(recipe, dict) for recipe in listed):
-            raise CommandError(f"{file} must hold a list of recipes", Exit.REFUSED)
-        wanted += [parse_recipe(recipe) for recipe in listed]
-    if axes:
-        made = grid(dict(map(_axis, axes)), output.format)
-        for said, reason in made.left_out:
-            typer.echo(f"left out: {', '.join(f'{name} {value}' for name, value in said.items())}: {reason}", err=True)
-        wanted += made.recipes
+    wanted = [parse_recipe(recipe) for recipe in listed(file)]
+    if made := axes(said):
+        combined = grid(made, output.format)
+        for left, reason in combined.left_out:
+            typer.echo(f"left out: {recipe_words(left)}: {reason}", err=True)
+        wanted += combined.recipes
     if not wanted:
-        raise CommandError("no recipes: name some with --grid bits=3,4 or --recipes FILE", Exit.REFUSED)
+        raise CommandError(NONE, Exit.REFUSED)
     return wanted
-
-
-def _axis(said: str) -> tuple[str, list[Any]]:
-    """`bits=3,4` -> ("bits", [3, 4]). Raises: CommandError: it has another form."""
-    from compression.override_words import plain_value
-
-    name, is_there, values = said.partition("=")
-    if not is_there or not values:
-        raise CommandError(f"--grid {said}: an option, =, and values with commas between them, such as bits=3,4", Exit.REFUSED)
-    return name.strip().replace("-", "_"), [plain_value(value.strip()) for value in values.split(",")]
 
 
 def _sweep(

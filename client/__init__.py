@@ -41,6 +41,7 @@ from client.models import (
     Worker,
 )
 from client.scalpel import DEFAULT_URL, AsyncScalpel, Scalpel
+from client.sweep_calls import Sweep, SweepPoint
 from client.webhook_calls import Delivery, NewWebhook, Webhook
 from client.webhooks import WebhookRefused, verify_webhook
 
@@ -75,6 +76,8 @@ __all__ = [
     "ServerError",
     "ServiceUnreachable",
     "Slot",
+    "Sweep",
+    "SweepPoint",
     "Tokens",
     "UnsafeName",
     "WaitTimeout",

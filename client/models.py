@@ -152,6 +152,7 @@ class JobFields(Answered):
     id: str
     task: str = "compress"
     parent: str | None = None
+    sweep: str | None = None
     model: str = ""
     state: str
     verdict: str | None = None

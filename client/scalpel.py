@@ -14,13 +14,14 @@ from client.jobs import AsyncJob, Job
 from client.models import Format, Method, Readiness, Worker
 from client.sending import RETRIES
 from client.steps import Flow
+from client.sweep_calls import SweepCalls
 from client.webhook_calls import WebhookCalls
 
 DEFAULT_URL = "http://127.0.0.1:8321"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-class _Calls(JobCalls, Bringing, AccessCalls):
+class _Calls(JobCalls, SweepCalls, Bringing, AccessCalls):
     """What both clients do."""
 
     def __init__(self, base_url: str, retries: int) -> None:

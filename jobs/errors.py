@@ -79,6 +79,13 @@ class RateLimited(JobsError):
         super().__init__(f"at most {per_minute} {what} a minute; go on in {retry_after_s} s")
 
 
+class SweepNotFound(JobsError):
+    """The tenant has no sweep of this id."""
+
+    def __init__(self, sweep_id: str) -> None:
+        super().__init__(f"no sweep {sweep_id}")
+
+
 class JobNotFound(JobsError):
     """No job has this id."""
 

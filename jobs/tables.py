@@ -19,14 +19,15 @@ from jobs.facet_table import Facet
 from jobs.idempotency_table import Idempotent
 from jobs.needs import Need
 from jobs.states import State, Task
+from jobs.sweep_table import Sweep
 from jobs.uploads.tables import Dataset, JobInput, ModelFile, ModelPart, UploadedModel
 from jobs.watching.tables import Beat, Tally, Worker
 from jobs.webhooks.tables import Delivery, Webhook
 
 __all__ = [
     "ApiKey", "Artifact", "AuditEntry", "Base", "Beat", "BrowserSession", "Checkpoint", "Dataset", "Delivery", "Event",
-    "Facet", "Idempotent", "Job", "JobInput", "ModelFile", "ModelPart", "Ring", "Secret", "Solution", "Tally", "Tenant",
-    "UploadedModel", "Usage", "Webhook", "Worker",
+    "Facet", "Idempotent", "Job", "JobInput", "ModelFile", "ModelPart", "Ring", "Secret", "Solution", "Sweep", "Tally",
+    "Tenant", "UploadedModel", "Usage", "Webhook", "Worker",
 ]  # fmt: skip
 
 STATE = Enum(State, native_enum=False, length=16, values_callable=lambda states: [state.value for state in states])
@@ -49,6 +50,10 @@ class Job(Owned):
     parent_id: Mapped[str | None] = mapped_column(  # of an export: the job whose solutions it writes
         ForeignKey("jobs.id", name="fk_jobs_parent_id", ondelete="SET NULL"), index=True
     )
+    sweep_id: Mapped[str | None] = mapped_column(
+        ForeignKey("sweeps.id", name="fk_jobs_sweep_id", ondelete="SET NULL"), index=True
+    )
+    sweep_position: Mapped[int | None]  # among the recipes of the sweep
     state: Mapped[State] = mapped_column(STATE)
     priority: Mapped[int] = mapped_column(default=0)  # higher is served first
     need: Mapped[Need] = mapped_column(String(8), default="any", server_default="any")  # of the device that computes it

@@ -49,6 +49,7 @@ class JobView(_View):
     id: str
     task: Task
     parent: str | None = Field(description="Of an export: the job whose solutions it writes.")
+    sweep: str | None = Field(description="The sweep that it is a point of.")
     model: str = Field(description="As its user named it.")
     state: State
     verdict: Outcome | None = Field(
@@ -95,6 +96,7 @@ def job_view(job: Job) -> JobView:
         id=job.id,
         task=job.task,
         parent=job.parent_id,
+        sweep=job.sweep_id,
         model=job.model,
         state=job.state,
         verdict=cast("Outcome | None", job.verdict),

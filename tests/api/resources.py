@@ -67,6 +67,10 @@ class House:
         webhook_id = self.web.get("/v1/webhooks").json()["items"][0]["id"]
         return str(self.web.post(f"/v1/webhooks/{webhook_id}/test").json()["id"])
 
+    def sweep(self) -> str:
+        body = {"model": "demo:smollm2-135m", "grid": {"bits": [3, 4]}}
+        return str(self.web.post("/v1/sweeps", json=body).json()["id"])
+
     def dataset(self) -> str:
         params, headers = {"name": "test"}, {"Content-Type": "text/plain"}
         return str(self.web.post("/v1/datasets", params=params, content=b"Some words.", headers=headers).json()["id"])
@@ -103,6 +107,7 @@ MAKERS: Mapping[str, Callable[[House], str]] = {
     "job_id": House.solved_job,
     "name": lambda _: "report.json",  # of that job's artifact
     "key_id": House.key,
+    "sweep_id": House.sweep,
     "webhook_id": House.webhook,
     "dataset_id": House.dataset,
     "model_id": House.model,

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 import client
 from api.app import create_app
 from api.problems import PROBLEMS, kind_of, of_status
-from client import access, job_calls, models, scalpel, webhook_calls
+from client import access, job_calls, models, scalpel, sweep_calls, webhook_calls
 from client.calls import _Method
 from client.errors import ApiError, ServerError, api_error
 from client.models import Problem
@@ -42,6 +42,8 @@ READ_AS: dict[str, type[BaseModel]] = {
     "Readiness": models.Readiness,
     "SecretView": access.SecretStatus,
     "SecretWebhookView": webhook_calls.NewWebhook,
+    "SweepSummary": sweep_calls.SweepSummary,
+    "SweepView": sweep_calls.Sweep,
     "TokensView": models.Tokens,
     "WebhookView": webhook_calls.Webhook,
     "WorkerView": models.Worker,

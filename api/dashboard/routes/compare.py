@@ -1,20 +1,21 @@
 """Several jobs side by side: their figures in one table, and quality against bytes in one picture."""
 
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import Query, Request, Response
 
 from api.auth import Reader
 from api.context import InContext
-from api.dashboard.pages import page_router, show
+from api.dashboard.pages import go_to, page_router, show
 from api.dashboard.pareto import Contender, pareto
 from api.dashboard.reports import read_report
-from api.routes import jobs
+from api.routes import jobs, sweeps
 from compression.report import Report
 
 router = page_router()
 
-MOST = 12  # reports are read for it, and a picture holds no more
+MOST = 24  # reports are read for it, and a picture holds no more
 Chosen = Annotated[list[str] | None, Query(alias="job", max_length=100)]
 
 
@@ -37,3 +38,10 @@ def compare(request: Request, caller: Reader, context: InContext, chosen: Chosen
         most=MOST,
         may_write="write" in caller.scopes,
     )
+
+
+@router.get("/sweeps/{sweep_id}")
+def compare_sweep(request: Request, sweep_id: str, caller: Reader, context: InContext) -> Response:
+    """The points of a sweep side by side."""
+    points = sweeps.read_sweep(sweep_id, caller, context).points
+    return go_to(request, f"/compare?{urlencode([('job', point.job_id) for point in points])}")

@@ -29,6 +29,7 @@ MAKERS = {
     "key_id": House.key,
     "model_id": House.model,
     "dataset_id": House.dataset,
+    "sweep_id": House.sweep,
     "webhook_id": House.webhook,
     "delivery_id": House.delivery,  # of that webhook
 }
@@ -140,3 +141,13 @@ def test_static_files_are_kept_by_their_version_and_nothing_else_is_there(web: T
 
 def test_pages_are_no_part_of_the_documented_interface(app: FastAPI) -> None:
     assert all(path.startswith("/v1") or path in ("/healthz", "/readyz", "/metrics") for path in app.openapi()["paths"])
+
+
+def test_sweep_leads_to_its_points_side_by_side(visitor: Visitor, house: House) -> None:
+    sweep_id = house.sweep()
+    ids = [point["job_id"] for point in house.web.get(f"/v1/sweeps/{sweep_id}").json()["points"]]
+    answer = visitor.get(f"/sweeps/{sweep_id}")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/compare?job={ids[0]}&job={ids[1]}")
+    page = visitor.get(answer.headers["location"]).text
+    assert [f"/jobs/{job_id}" in page for job_id in ids] == [True, True]
+    assert f'href="/sweeps/{sweep_id}"' in visitor.get(f"/jobs/{ids[0]}").text
