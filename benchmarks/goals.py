@@ -2,7 +2,7 @@
 
     python -m benchmarks.goals --calibration windows.safetensors --text wiki.test.raw
 
-`bits` and `zeros`: one recipe for all matrices, calibrated block by block on compressed inputs as a single job is, and a goal
+`bits`, `symmetric bits` and `zeros`: one recipe for all matrices, calibrated block by block on compressed inputs as a single job is, and a goal
 of the very bytes that its file takes; then another goal on the same model database. `sweep`: eight recipes as one sweep, and
 the same eight as jobs of their own that share nothing. Evaluated on the first consecutive windows of the text as it stands.
 Times are those of one run after the other on an idle machine. Default sizes: 64 x 1024 calibration tokens, 20 windows
@@ -33,17 +33,27 @@ NEXT_GOAL = 0.95  # of the first goal's bytes
 
 @dataclass(frozen=True)
 class Case:
-    """Args: uniform: the recipe that all matrices have beside the goal."""
+    """Args: uniform: the recipe that all matrices have beside the goal. levels: of the goal; None: its defaults."""
 
     name: str
     format: OutputFormat
     uniform: dict[str, Any]
+    levels: list[dict[str, Any] | None] | None = None
 
 
-CASES = (Case("bits", "compressed-tensors", {"bits": 3}), Case("zeros", "sparse-packed", {"sparsity": 0.5}))
+CASES = (
+    Case(
+        "bits",
+        "gptq",
+        {"bits": 3, "symmetric": False},
+        [*({"bits": bits, "symmetric": False} for bits in (2, 3, 4, 8)), None],
+    ),
+    Case("symmetric bits", "compressed-tensors", {"bits": 3}),
+    Case("zeros", "sparse-packed", {"sparsity": 0.5}),
+)
 SWEEP = {"bits": [2, 3, 4, 8], "group_size": [32, 64]}
 QUICK = {"bits": [4, 8], "group_size": [32]}
-PARTS = ("bits", "zeros", "sweep")
+PARTS = ("bits", "symmetric bits", "zeros", "sweep")
 
 
 def main() -> None:
@@ -69,16 +79,16 @@ class _Bench:
     last: Report | None = None
 
     def equal_bytes(self, case: Case) -> list[Row]:
-        cache, given = self.scratch / f"cache-{case.name}", self._given(case.format)
+        cache, given = self.scratch / f"cache-{case.name.replace(' ', '-')}", self._given(case.format)
         out = self.scratch / case.name
         uniform = compress(self.model, case.uniform, out / "uniform", cache=cache, **given)
-        goal = {"metric": "bytes", "at_most": uniform.sizes.artifact_bytes}
+        levels = {} if case.levels is None else {"levels": case.levels}
+        goal = {"metric": "bytes", "at_most": uniform.sizes.artifact_bytes, **levels}
         chosen = reach(self.model, goal, out / "chosen", cache=cache, **given)
         begin = time.perf_counter()
         budget = round(NEXT_GOAL * uniform.sizes.artifact_bytes)
-        again = reach(
-            self.model, {"metric": "bytes", "at_most": budget, "stitched": True}, out / "again", cache=cache, **given
-        )
+        next_goal = {**goal, "at_most": budget, "stitched": True}
+        again = reach(self.model, next_goal, out / "again", cache=cache, **given)
         again_s = time.perf_counter() - begin
         shutil.rmtree(out)
         self.last = chosen

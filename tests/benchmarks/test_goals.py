@@ -18,7 +18,7 @@ def test_quick_run_writes_every_row(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
     found = {(row["case"], row["metric"]): row for row in rows}
-    for case in ("bits", "zeros"):
+    for case in ("bits", "symmetric bits", "zeros"):
         assert found[case, "weights on disk of chosen"]["value"] <= found[case, "weights on disk of that"]["value"]
         chosen = found[case, "perplexity of chosen levels"]
         assert chosen["reference"] > 0
