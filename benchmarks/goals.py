@@ -4,9 +4,9 @@
 
 `bits`, `symmetric bits` and `zeros`: one recipe for all matrices, calibrated block by block on compressed inputs as a single
 job is, and a goal of the very bytes that its file takes; then another goal on the same model database. `sweep`: eight recipes
-as one sweep, and the same eight as jobs of their own that share nothing. Evaluated on the first consecutive windows of the text
-as it stands. Times are those of one run after the other on an idle machine. Default sizes: 64 x 1024 calibration tokens, 20
-windows of 1024 tokens.
+as one sweep, and the same eight as jobs of their own that share nothing. Evaluated on the first consecutive windows of the
+text as it stands. Times are those of one run after the other on an idle machine. Default sizes: 64 x 1024 calibration tokens,
+20 windows of 1024 tokens.
 """
 
 import argparse
