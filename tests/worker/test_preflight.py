@@ -81,7 +81,7 @@ def test_a_packed_model_is_unpacked_into_the_cache_once(spec: RunSpec, folder: J
 
 
 def test_an_evaluation_writes_next_to_nothing(spec: RunSpec, folder: JobFolder, settings: Settings) -> None:
-    fields = spec.model_dump(exclude={"task", "recipe", "calibration", "output", "solutions", "expected_s"})
+    fields = spec.model_dump(exclude={"task", "recipe", "goal", "calibration", "output", "solutions", "expected_s"})
     evaluation = EvaluateSpec(task="evaluate", reference=ModelSource(spec.work, "x", None, ()), **fields)
     assert needed_space(evaluation, folder, settings) == {folder.root: MARGIN_BYTES}
 

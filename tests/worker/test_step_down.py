@@ -22,7 +22,7 @@ import torch
 from compression import pipeline
 from worker import runner
 
-solve, compress = pipeline.solve_layers, runner._compress
+solve, compress = pipeline.solve_readers, runner._compress
 
 def fail(block, layers, *args):
     if layers[0].block == 1:
@@ -30,7 +30,7 @@ def fail(block, layers, *args):
     return solve(block, layers, *args)
 
 def patched(spec, send, *args):
-    pipeline.solve_layers = solve if spec.low_memory else fail
+    pipeline.solve_readers = solve if spec.low_memory else fail
     compress(spec, send, *args)
 
 runner._compress = patched
