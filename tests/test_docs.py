@@ -165,7 +165,7 @@ class Shell:
     def _small_body(self, body: str) -> str:
         """A request over HTTP, its texts and sizes replaced."""
         asked = json.loads(_replaced(body, self._small_places))
-        return json.dumps({**asked, **self._small_texts(solves="recipe" in asked)})
+        return json.dumps({**asked, **self._small_texts(solves=asked.get("task") != "evaluate")})
 
     def _small_program(self, program: str) -> str:
         """A program whose jobs are small."""
