@@ -92,7 +92,10 @@ def _measured(
             model.free_block(index)
     windows = [Stream.of(stream.states_WLD[copy : copy + 1], model.device) for copy in range(1 + copies)]
     judge = Divergence(model, windows[0], compute_dtype)
-    risen = [judge.of(window) for window in windows[1:]]
+    risen = []
+    for window in windows[1:]:
+        on_event(ActivityStarted(activity="evaluating", block=0, blocks=blocks))  # whoever wants to stop is heard in between
+        risen.append(judge.of(window))
     errors = [levels[level] for levels in database.errors]
     return tuple(max(rise, 0.0) / max(error, LEAST_ERROR) for rise, error in zip(risen, errors, strict=True))
 

@@ -78,6 +78,7 @@ class Choosing:
         seconds["database"] = round(time.perf_counter() - begin, 3)
         begin = time.perf_counter()
         self.on_event(StageStarted(stage="evaluating"))
+        self.on_event(Note(message="measuring how much each matrix matters"))
         model = StreamedModel(checkpoint, self.device, torch.float32)
         matters = sensitivities(model, database, job.calibration.ids_WL[:1], self.spill, self.compute_dtype, self.on_event)
         seconds["sensitivities"] = round(time.perf_counter() - begin, 3)
@@ -85,7 +86,7 @@ class Choosing:
         chooser = Chooser(self.table, harms, tuple(level.name for level in self.levels))
         begin = time.perf_counter()
         windows_WL = job.calibration.ids_WL[: options.windows, : options.tokens]
-        judge = ProfileLoss(model, database, windows_WL, self.spill, self.compute_dtype)
+        judge = ProfileLoss(model, database, windows_WL, self.spill, self.compute_dtype, self.on_event)
         if budget is None:
             budget = self._least_budget(chooser, judge)
         key = hashlib.sha256(str(windows_WL.tolist()).encode()).hexdigest()

@@ -12,6 +12,7 @@ from torch import Tensor
 from compression.block import install
 from compression.database.files import Database
 from compression.divergence import Divergence
+from compression.events import ActivityStarted, OnEvent, ignore_events
 from compression.goals.search import Profile
 from compression.lanes import Lane, enter
 from compression.models.activations import Spill, Stream
@@ -27,13 +28,20 @@ class ProfileLoss:
 
     Args:
         ids_WL: token ids of the windows; they should be none that a result is evaluated on.
+        on_event: told of every block; whatever it raises ends the judging there.
     """
 
     def __init__(
-        self, model: StreamedModel, database: Database, ids_WL: Tensor, spill: Spill, compute_dtype: torch.dtype
+        self,
+        model: StreamedModel,
+        database: Database,
+        ids_WL: Tensor,
+        spill: Spill,
+        compute_dtype: torch.dtype,
+        on_event: OnEvent = ignore_events,
     ) -> None:
         self._model, self._database, self._ids_WL = model, database, ids_WL
-        self._compute_dtype = compute_dtype
+        self._compute_dtype, self._on_event = compute_dtype, on_event
         self._planned = {layer.name: layer for layer in database.planned}
         self._lane = enter(model, ids_WL, spill)
         self._blocks = database.architecture.blocks
@@ -78,6 +86,7 @@ class ProfileLoss:
         return min(next(blocks, self._blocks - 1), len(self._before) - 1)
 
     def _through(self, lane: Lane, index: int, profile: Profile | None) -> None:
+        self._on_event(ActivityStarted(activity="evaluating", block=index + 1, blocks=self._blocks))
         block = self._model.load_block(index)
         try:
             if profile is not None:

@@ -18,7 +18,7 @@ from compression import environment
 from compression.block_files import BLOCKS_FOLDER
 from compression.compress import compress
 from compression.errors import InvalidOptions, VerificationError
-from compression.events import OnEvent, ignore_events
+from compression.events import Note, OnEvent, ignore_events
 from compression.goals.choosing import Choosing
 from compression.goals.goal import Goal, parse_goal
 from compression.goals.result import GoalResult, Stitched
@@ -122,12 +122,14 @@ def _compressed(choosing: Choosing, profile: Profile, result: GoalResult, out: P
     choosing.stitch(dense_inputs, profile, folder / BLOCKS_FOLDER)
     if choosing.goal.stitched:
         return compress(choosing.source, dense_inputs, out, work=folder, goal=result, **given)
+    choosing.on_event(Note(message="measuring what the database's weights give, stitched"))
     scratch = choosing.work / "stitched-artifact"
     shutil.rmtree(scratch, ignore_errors=True)
     plain = {**given, "certificate": False, "keep_solutions": None}
     stitched = _figures(compress(choosing.source, dense_inputs, scratch, work=folder, **plain))
     shutil.rmtree(scratch)
     gc.collect()  # a model and its taps refer to each other
+    choosing.on_event(Note(message="solving the chosen levels again, each block on the compressed ones before it"))
     seconds = {**result.seconds, "stitching": round(time.perf_counter() - begin, 3)}
     result = result.model_copy(update={"stitched": stitched, "seconds": seconds})
     return compress(choosing.source, choosing.recipe(profile, "compressed"), out, work=choosing.work, goal=result, **given)

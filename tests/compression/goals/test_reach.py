@@ -15,7 +15,7 @@ from compression.database.build import Building, build_database
 from compression.database.files import DATABASE_FILE, LEVELS_FOLDER, Database
 from compression.database.sensitivity import TOKENS, probed_level
 from compression.errors import Cancelled, InvalidOptions
-from compression.events import BlockFinished, Event, LayerFinished, Note
+from compression.events import ActivityStarted, BlockFinished, Event, LayerFinished, Note
 from compression.goals.choosing import LOSSES_FILE
 from compression.goals.loss import ProfileLoss
 from compression.goals.reach import reach
@@ -153,6 +153,22 @@ def test_interrupted_building_goes_on_and_gives_the_same(folder: Path, text: Pat
     solved = [event.result.block for event in events if isinstance(event, LayerFinished)]
     assert set(solved) == {2}
     assert report.payload_digest == usual.payload_digest
+
+
+@pytest.mark.parametrize("activity", ["matters", "search"])
+def test_choosing_is_stopped_between_two_blocks(activity: str, folder: Path, text: Path, tmp_path: Path) -> None:
+    """A user who cancels waits for no search."""
+    told: list[str] = []
+    awaited = {"matters": "how much each matrix", "search": "search: loss"}[activity]
+
+    def stop(event: Event) -> None:
+        told.extend([event.message] if isinstance(event, Note) else [])
+        if any(awaited in note for note in told) and isinstance(event, ActivityStarted):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run(folder, text, tmp_path / "out", {"metric": "bytes", "factor": 2.5}, on_event=stop)
+    assert not (tmp_path / "out").exists()
 
 
 def test_damaged_block_of_a_database_is_built_anew(folder: Path, text: Path, tmp_path: Path) -> None:
