@@ -101,7 +101,13 @@ def _best(goal: Goal, table: CostTable, parameters: int) -> str:
 
 
 def _flops(levels: Sequence[Level], architecture: Architecture, tensors: Mapping[str, TensorInfo]) -> CostTable:
-    """Two operations for each weight that is left and each token; attention's own products are the same at every level."""
+    """Two operations for each weight that is left and each token; attention's own products are the same at every level.
+
+    Raises: InvalidOptions: nobody can tell them of a mixture of experts.
+    """
+    if any(matrix.slot for k in range(architecture.blocks) for matrix in architecture.block(k)):
+        reason = "of a mixture of experts a token uses some experts alone, and which ones no plan tells"
+        raise InvalidOptions("goal.metric", reason, "bytes, bits_per_weight, perplexity_ratio")
     counts = multiplications(levels)
     names = layer_names(levels)
     chosen = sum(counts.values())

@@ -94,6 +94,13 @@ def test_floating_point_operations_are_those_of_the_weights_that_are_left(of: Of
     assert table.dense == table.fixed + 2 * tiny_models.BLOCKS * matrices
 
 
+def test_operations_of_a_mixture_of_experts_are_not_guessed(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tiny_models.save(tmp_path / "mixture", "mixtral"))
+    found = levels([{"sparsity": 0.5}, None], "sparse-packed", checkpoint.architecture)
+    with pytest.raises(InvalidOptions, match="a token uses some experts alone"):
+        cost_table("flops", found, "sparse-packed", checkpoint.architecture, checkpoint.tensors)
+
+
 @pytest.mark.parametrize("said", ["bytes/100", "bytes<=1kB", "bits_per_weight<=0.5"])
 def test_goal_out_of_reach_is_refused_with_the_best_that_is_in_reach(of: Of, said: str) -> None:
     found, architecture, tensors = of(BITS)
