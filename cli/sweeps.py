@@ -7,7 +7,7 @@ import typer
 from cli import flags
 from cli.exits import EPILOG, CommandError, Exit
 from cli.groups import LimitFlags, OutputFlags, TextFlags, takes_groups
-from cli.listing import Json, print_rows
+from cli.listing import Json, print_rows, tell
 from cli.recipe_axes import NONE, Axes, RecipeList, axes, listed
 from cli.service import DEFAULT_DATA_DIR, DataDir, Url, connect
 from compression.words import recipe_words, size
@@ -77,11 +77,11 @@ def show(sweep_id: SweepId, is_json: Json = False, url: Url = None, data_dir: Da
 
 
 @app.command(epilog=EPILOG)
-def forget(sweep_id: SweepId, url: Url = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+def forget(sweep_id: SweepId, is_json: Json = False, url: Url = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Remove a sweep. Its jobs go on, and are deleted one by one where that is wanted."""
     with connect(url, data_dir) as service:
         service.forget_sweep(sweep_id)
-    typer.echo(f"{sweep_id} is forgotten; its jobs are still there")
+    tell({"forgotten": sweep_id}, f"{sweep_id} is forgotten; its jobs are still there", is_json=is_json)
 
 
 def _show(sweep: "Sweep") -> None:

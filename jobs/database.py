@@ -48,8 +48,11 @@ def sessions(bound_to: Engine) -> Sessions:
     return sessionmaker(bound_to, expire_on_commit=False)
 
 
-def migrate(settings: Settings) -> None:
-    """Bring the schema to the newest revision. Processes that start at once take turns; the later ones find it done."""
+def migrate(settings: Settings, revision: str = "head") -> None:
+    """Bring the schema to the newest revision, or to an earlier one on the way there.
+
+    Processes that start at once take turns; the later ones find it done.
+    """
     with_engine = engine(settings)
     try:
         with with_engine.begin() as connection:
@@ -57,7 +60,8 @@ def migrate(settings: Settings) -> None:
             config = Config()
             config.set_main_option("script_location", "migrations:")
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
+            _check_references(connection)
     finally:
         with_engine.dispose()
 
@@ -75,9 +79,22 @@ def revision(settings: Settings) -> str:
 def _take_migration_lock(connection: Connection) -> None:
     """Held until the transaction ends."""
     if connection.dialect.name == "sqlite":
+        # SQLite alters a table by copying it and dropping the old one, with which everything would go that refers to its rows.
+        # Of effect outside of transactions alone, and for this connection, which is closed afterwards.
+        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
         connection.exec_driver_sql("BEGIN IMMEDIATE")  # the driver would begin at the first row only, after the tables
     else:
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": MIGRATION_LOCK})
+
+
+def _check_references(connection: Connection) -> None:
+    """What SQLite was told not to look after meanwhile. Raises: RuntimeError: a row refers to one that is not there."""
+    if connection.dialect.name == "sqlite":
+        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        if broken:
+            raise RuntimeError(
+                f"the migration would leave rows of {sorted({row[0] for row in broken})} without what they refer to"
+            )
 
 
 def _take_locks_from_the_frozen(connection: DBAPIConnection, _: ConnectionPoolEntry, after_s: float) -> None:

@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Engine, column, event, insert, select, table
+from sqlalchemy import column, event, insert, select, table
 
 from jobs import database, repository
 from jobs.access.tables import LOCAL_TENANT_ID as OURS
@@ -77,17 +75,9 @@ def test_a_page_is_one_stretch_of_an_index(plans: tuple[Sessions, list[str]], fi
     assert plan and not [step for step in plan if "SCAN" in step or "TEMP B-TREE" in step], plan
 
 
-def migrate_to(engine: Engine, revision: str) -> None:
-    with engine.begin() as connection:
-        config = Config()
-        config.set_main_option("script_location", "migrations:")
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-
-
 def test_jobs_from_before_are_found(empty_database: Settings) -> None:
+    database.migrate(empty_database, "0012")
     engine = database.engine(empty_database)
-    migrate_to(engine, "0012")
     row = {
         "id": "0" * 26, "tenant_id": OURS, "state": "queued", "priority": 0, "model": "m" * 300, "request": {}, "recipe": {},
         "labels": {"team": 'a "quoted" one', "n": "1"}, "attempt": 0, "max_attempts": 1, "claimable_at": (time := now()),
@@ -96,7 +86,7 @@ def test_jobs_from_before_are_found(empty_database: Settings) -> None:
     before = table("jobs", *(column(name, Job.__table__.c[name].type) for name in row))
     with engine.begin() as connection:
         connection.execute(insert(before).values(row))
-    migrate_to(engine, "head")
+    database.migrate(empty_database)
     with database.sessions(engine)() as session:
         found = {(facet.name, facet.value, facet.created_at) for facet in session.scalars(select(Facet))}
     engine.dispose()
