@@ -26,8 +26,8 @@ def test_nothing_that_refers_to_a_job_is_lost_when_its_table_is_altered(empty_da
     time, job_id = now(), "0" * 26
     row = {
         "id": job_id, "tenant_id": LOCAL_TENANT_ID, "state": "queued", "priority": 0, "model": "m", "request": {},
-        "recipe": {}, "labels": {}, "attempt": 0, "max_attempts": 1, "claimable_at": time, "last_seq": 1, "cancel_requested": False,
-        "created_at": time, "updated_at": time,
+        "recipe": {}, "labels": {}, "attempt": 0, "max_attempts": 1, "claimable_at": time, "last_seq": 1,
+        "cancel_requested": False, "created_at": time, "updated_at": time,
     }  # fmt: skip
     event = {"job_id": job_id, "seq": 1, "type": "note", "data": {}, "attempt": 0, "created_at": time}
     file = {"job_id": job_id, "name": "report.json", "sha256": "0" * 64, "size_bytes": 1, "created_at": time}
