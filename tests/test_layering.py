@@ -49,7 +49,7 @@ TORCH_FREE = (
     "compression.page", "compression.model_card", "compression.formats.snippets", "compression.memory_series",
     "compression.models.licenses", "compression.figures", "compression.pareto", "compression.recipe_grid",
     "compression.sweep_report", "compression.goals.goal", "compression.goals.levels", "compression.goals.costs",
-    "compression.goals.result", "compression.override_words",
+    "compression.goals.result", "compression.override_words", "compression.families.structure", "compression.structure.units",
 )  # fmt: skip
 
 # Each process reads it once, at its entry; settings are passed down.

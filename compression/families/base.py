@@ -3,9 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from compression.errors import UnsupportedModel
+
+if TYPE_CHECKING:
+    from compression.families.structure import Structure
 
 MAX_SIZE = 2**24  # of any width, vocabulary or position in a config; a hostile one must not cost memory
 MAX_BLOCKS = 4096
@@ -79,6 +82,7 @@ class Architecture:
         renames: (model's, checkpoint's) parts of tensor names, where published checkpoints name them otherwise.
         block_returns_tuple: the model expects a tuple from a block, hidden states first.
         task: every one but "causal-lm" makes the model an encoder: it sees whole windows, and has no perplexity.
+        structure: what can be cut out of every block; None where the family does not declare it.
     """
 
     family: str
@@ -94,6 +98,7 @@ class Architecture:
     renames: tuple[tuple[str, str], ...] = ()
     block_returns_tuple: bool = False
     task: Task = "causal-lm"
+    structure: "Structure | None" = None
 
     @property
     def is_encoder(self) -> bool:

@@ -2,6 +2,7 @@
 
 from compression.errors import UnsupportedModel
 from compression.families.base import Architecture, Config, Matrix, Task
+from compression.families.structure import Feed, Half, Structure
 
 LEGACY_NORMS = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))  # as first published
 TASKS: dict[str, Task] = {
@@ -102,7 +103,33 @@ def _bert(config: Config, family: str, kind: str, prefix: str, max_positions: in
         vocab_size=config.positive("vocab_size"),
         renames=LEGACY_NORMS,
         task=task,
+        structure=_structure(config, d, ffn),
     )
+
+
+def _structure(config: Config, d: int, ffn: int) -> Structure:
+    """The norms stand after the halves, on the residual stream: they stay where a half goes."""
+    heads = config.positive("num_attention_heads")
+    size = d // heads
+    attention = Half(
+        name="attention",
+        output="attention.output.dense",
+        units=heads,
+        width=size,
+        feeds=tuple(Feed(f"attention.self.{part}", size) for part in ("query", "key", "value")),
+        stand_ins=(("attention.self", "attention"), ("attention.output.dense", "zero")),
+        counts=(("attention.self", "num_attention_heads", 1), ("attention.self", "all_head_size", size)),
+    )
+    feed_forward = Half(
+        name="ffn",
+        output="output.dense",
+        units=ffn,
+        width=1,
+        feeds=(Feed("intermediate.dense", 1),),
+        stand_ins=(("intermediate", "identity"), ("output.dense", "zero")),
+        config=(("intermediate_size", 1),),
+    )
+    return attention, feed_forward
 
 
 ENCODERS = {"bert": bert, "distilbert": distilbert, "roberta": roberta, "xlm-roberta": xlm_roberta}

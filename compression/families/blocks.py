@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from compression.errors import UnsupportedModel
 from compression.families.base import Architecture, Config, Matrix, Slot
+from compression.families.structure import Structure
 
 ROUTER = "router: kept dense"
 MAX_EXPERTS = 4096
@@ -80,6 +81,7 @@ def decoder(
     exceptions: Mapping[int, tuple[Matrix, ...]] | None = None,
     renames: tuple[tuple[str, str], ...] = (),
     block_returns_tuple: bool = False,
+    structure: Structure | None = None,
 ) -> Architecture:
     """An architecture whose names and config entries are those of most families, where nothing else is said."""
     return Architecture(
@@ -95,4 +97,5 @@ def decoder(
         exceptions=exceptions or {},
         renames=renames,
         block_returns_tuple=block_returns_tuple,
+        structure=structure,
     )

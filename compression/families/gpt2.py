@@ -2,6 +2,7 @@
 
 from compression.errors import UnsupportedModel
 from compression.families.base import Architecture, Config, Matrix
+from compression.families.structure import Feed, Half, Structure
 
 
 def gpt2(config: Config) -> Architecture:
@@ -24,7 +25,33 @@ def gpt2(config: Config) -> Architecture:
         ),
         max_positions=config.positive("n_positions", "max_position_embeddings"),
         vocab_size=config.positive("vocab_size"),
+        structure=_structure(config, d, ffn),
     )
+
+
+def _structure(config: Config, d: int, ffn: int) -> Structure:
+    """One matrix holds the rows of all queries, then of all keys, then of all values."""
+    heads = config.positive("n_head", "num_attention_heads")
+    size = d // heads
+    attention = Half(
+        name="attention",
+        output="attn.c_proj",
+        units=heads,
+        width=size,
+        feeds=tuple(Feed("attn.c_attn", size, first=part * d) for part in range(3)),
+        stand_ins=(("attn", "attention"), ("ln_1", "identity")),
+        counts=(("attn", "num_heads", 1), ("attn", "split_size", size)),
+    )
+    feed_forward = Half(
+        name="ffn",
+        output="mlp.c_proj",
+        units=ffn,
+        width=1,
+        feeds=(Feed("mlp.c_fc", 1),),
+        stand_ins=(("mlp", "zero"), ("ln_2", "identity")),
+        config=(("n_inner", 1),),
+    )
+    return attention, feed_forward
 
 
 READERS = {"gpt2": gpt2}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 
 from compression.environment import pick_device
-from compression.errors import UnsupportedModel
+from compression.errors import InvalidOptions, UnsupportedModel
 from compression.families import read_architecture
 from compression.families.base import Architecture
 from compression.formats.files import FILES, FormatFiles
@@ -28,6 +28,7 @@ from compression.models.skeleton import frozen, parameters_on_meta
 from compression.models.untrusted import CONFIG, check_model_path, read_object
 from compression.plan import PlannedLayer
 from compression.protocol import OutputFormat
+from compression.structure.loading import has_shapes, load_shrunk
 
 MAX_MANIFEST_BYTES = 64_000_000  # a file a line
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in TORCH_DTYPES.values()}
@@ -39,6 +40,10 @@ def load(
 ) -> PreTrainedModel:
     """Load an artifact folder. See `compression.formats.load`."""
     folder = Path(path)
+    if has_shapes(folder):
+        if semi_structured:
+            raise InvalidOptions("semi_structured", "a model with blocks of different shapes is dense: nothing in it is 2:4")
+        return load_shrunk(folder, dtype=dtype, device=device)
     check_model_path(folder)
     return load_as(artifact_format(folder), folder, dtype=dtype, device=device, semi_structured=semi_structured)
 

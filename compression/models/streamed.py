@@ -96,6 +96,11 @@ class StreamedModel:
         recorded, self.recorded = self.recorded, []
         return recorded[0][0], [call for _, call in recorded]
 
+    def without_blocks(self, input_ids_BL: Tensor, **options: Any) -> None:
+        """Run everything but the blocks, embedding to head, to see what it costs. Args: options: of the model's forward."""
+        self._model(input_ids=input_ids_BL.to(self.device), **self._options, **options)
+        self.recorded = []
+
     def logits(self, hidden_1LD: Tensor) -> Tensor:
         """Final norm and head on hidden states after the last block: (1, L, vocabulary).
 

@@ -35,18 +35,20 @@ _COUNT = re.compile(r"layers?$|blocks?$|depth$")
 _SIZE = re.compile(r"size|dim|embd|embed|inner|positions?$|heads?$|experts|channels|labels|rank|length|width")
 
 
-def check_model_path(path: Path, links_within: Sequence[Path] | None = None) -> None:
+def check_model_path(path: Path, links_within: Sequence[Path] | None = None, ours: Path | None = None) -> None:
     """Check a model folder, or that a model file is one.
 
-    Args: links_within: folders that links inside it may lead to, besides itself; None: anywhere, for a caller who checked
-        before or is the machine's own user.
+    Args:
+        links_within: folders that links inside it may lead to, besides itself; None: anywhere, for a caller who checked
+            before or is the machine's own user.
+        ours: a program of this project; a copy of it, to the last byte, may lie in the folder. It is not run there either.
     Raises: UnsupportedModel: naming the file, the field and what would be accepted.
     """
     if not path.is_dir():
         if not path.is_file():
             raise UnsupportedModel(f"{path.name} is neither a folder nor a regular file")
         return
-    _check_entries(path, links_within)
+    _check_entries(path, links_within, ours)
     for name in (*_VOCABULARIES, *_TEMPLATES):
         _check_size(path / name, MAX_VOCABULARY_BYTES)
     for file in sorted(path.glob("*.json")):
@@ -82,19 +84,19 @@ def parse_object(data: bytes, name: str, max_bytes: int = MAX_CONFIG_BYTES) -> d
     return found
 
 
-def _check_entries(folder: Path, links_within: Sequence[Path] | None) -> None:
+def _check_entries(folder: Path, links_within: Sequence[Path] | None, ours: Path | None) -> None:
     count = 0
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             count += 1
             if count > MAX_ENTRIES:
                 raise UnsupportedModel(f"the model folder holds more than {MAX_ENTRIES} files; name a folder of one model")
-            _check_entry(folder, Path(parent) / name, links_within)
+            _check_entry(folder, Path(parent) / name, links_within, ours)
 
 
-def _check_entry(folder: Path, path: Path, links_within: Sequence[Path] | None) -> None:
+def _check_entry(folder: Path, path: Path, links_within: Sequence[Path] | None, ours: Path | None) -> None:
     name = path.relative_to(folder).as_posix()
-    if path.suffix in (".py", ".pyc", ".so"):
+    if path.suffix in (".py", ".pyc", ".so") and not (ours is not None and _is_copy(path, ours)):
         raise UnsupportedModel(f"{name} is code, and code from a checkpoint is never run; take it out of the folder")
     if name == _ADAPTER:
         raise UnsupportedModel(f"{name} makes the folder an adapter to another model; merge it into that model first")
@@ -109,6 +111,14 @@ def _check_entry(folder: Path, path: Path, links_within: Sequence[Path] | None) 
         within = (folder.resolve(), *(place.resolve() for place in links_within))
         if not any(target.is_relative_to(place) for place in within):
             raise UnsupportedModel(f"{name} is a link out of the folders that are allowed; put the file itself there")
+
+
+def _is_copy(path: Path, ours: Path) -> bool:
+    """Whether a file, and no link, holds the very bytes of another."""
+    expected = ours.read_bytes()
+    if path.is_symlink() or not path.is_file() or path.stat().st_size != len(expected):
+        return False
+    return path.read_bytes() == expected
 
 
 def _check_size(file: Path, max_bytes: int) -> None:

@@ -1,0 +1,61 @@
+"""Times forwards of whole models, in a process of its own: `python clock.py '{...}'` prints one line of JSON.
+
+Models take turns, run by run, so that whatever else the machine does falls on all of them alike. Needs torch, transformers and
+the loader of shrunk models, whose file it is told.
+"""
+
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+
+def main() -> None:
+    asked: dict[str, Any] = json.loads(sys.argv[1])
+    output, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not stand before the line of JSON
+    torch.set_num_threads(asked["threads"])
+    device = torch.device(asked["device"])
+    models = [_load(Path(folder), asked["loader"], getattr(torch, asked["dtype"])).to(device) for folder in asked["folders"]]
+    ids = torch.zeros(asked["batch"], asked["seqlen"], dtype=torch.long, device=device)
+    seconds: list[list[float]] = [[] for _ in models]
+    with torch.inference_mode():
+        for run in range(asked["warm_up"] + asked["runs"]):
+            for model, times in zip(models, seconds, strict=True):
+                spent = _timed(model, ids, asked["options"], device)
+                if run >= asked["warm_up"]:
+                    times.append(spent)
+    print(json.dumps({"seconds": seconds}), file=output, flush=True)
+
+
+def _load(folder: Path, loader: str, dtype: torch.dtype) -> Any:
+    if (folder / "shapes.json").exists():
+        spec = importlib.util.spec_from_file_location("load_shrunk", loader)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.load(folder, dtype=dtype)
+    config = transformers.AutoConfig.from_pretrained(folder)
+    found = getattr(transformers, (config.architectures or ["AutoModelForCausalLM"])[0])
+    return found.from_pretrained(folder, dtype=dtype).eval()
+
+
+def _timed(model: Any, ids: torch.Tensor, options: dict[str, Any], device: torch.device) -> float:
+    _wait(device)
+    begin = time.perf_counter()
+    model(input_ids=ids, **options)
+    _wait(device)
+    return time.perf_counter() - begin
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+if __name__ == "__main__":
+    main()

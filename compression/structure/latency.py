@@ -1,0 +1,165 @@
+"""Measures what each size of each half takes on this machine: on transformers' own blocks, really shrunk.
+
+A stack of as many blocks as fit in some memory is timed rather than one again and again, which would find its weights in the
+processor's caches, where those of a whole model are not. Shapes: B = sequences, L = tokens, D = hidden size.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+
+import torch
+from torch import Tensor, nn
+
+from compression import environment
+from compression.errors import InvalidOptions
+from compression.events import Note, OnEvent, ignore_events
+from compression.models.checkpoint import Checkpoint
+from compression.models.streamed import BlockCall, StreamedModel
+from compression.structure.shrink import Cut, Cuts, shrunk_block
+from compression.structure.timing import LatencyTable, Measured, RunEnvironment
+from compression.structure.units import structure_of
+
+STACK_BYTES = 2**29  # of weights; what is read anew for each forward of a stack
+RUNS, WARM_UP = 5, 2
+LIBRARIES = ("torch", "transformers")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def measured_in(checkpoint: Checkpoint, wanted: RunEnvironment) -> Measured:
+    """The environment that was asked for, as it is on this machine.
+
+    Raises: InvalidOptions: a device that is not here, a phase that the model does not have, or windows beyond its positions.
+    """
+    device = environment.pick_device(wanted.device)
+    architecture = checkpoint.architecture
+    phase = wanted.phase or ("encode" if architecture.is_encoder else "prefill")
+    if (phase == "encode") != architecture.is_encoder:
+        kind = "an encoder" if architecture.is_encoder else "no encoder"
+        raise InvalidOptions("environment.phase", f"{phase!r} is not what {kind} does", "leave it out")
+    if wanted.seqlen > architecture.max_positions:
+        reason = f"{wanted.seqlen} exceeds the model's {architecture.max_positions} positions"
+        raise InvalidOptions("environment.seqlen", reason, f"<= {architecture.max_positions}")
+    config = json.dumps(checkpoint.config, sort_keys=True).encode()
+    return Measured(
+        device=str(device),
+        device_name=environment.name_of(device),
+        dtype=wanted.dtype,
+        batch=wanted.batch,
+        seqlen=wanted.seqlen,
+        threads=wanted.threads or torch.get_num_threads(),
+        phase=phase,
+        model=hashlib.sha256(config).hexdigest(),
+        versions={name: version(name) for name in LIBRARIES},
+    )
+
+
+def measure_table(
+    checkpoint: Checkpoint,
+    here: Measured,
+    levels: tuple[Sequence[int], Sequence[int]],
+    *,
+    runs: int = RUNS,
+    on_event: OnEvent = ignore_events,
+) -> LatencyTable:
+    """Time every level of both halves.
+
+    The least of some runs is taken: whatever else a machine does can only add to a time. Args: levels: units kept, of
+    attention and feed-forward.
+    """
+    with torch.inference_mode(), threads(here.threads):
+        stack = _Stack(checkpoint, here, runs)
+        empty_s = stack.block_s(0, 0)
+        found: list[dict[int, float]] = []
+        for half, half_levels in zip(structure_of(checkpoint.architecture), levels, strict=True):
+            times: dict[int, float] = {}
+            for kept in half_levels:
+                whole_s = stack.block_s(*((kept, 0) if half.name == "attention" else (0, kept))) if kept else empty_s
+                times[kept] = max(whole_s - empty_s, 0.0)
+                on_event(Note(message=f"{half.name} with {kept} of {half.units} units: {times[kept] * 1e3:.3g} ms"))
+            found.append(times)
+        return LatencyTable(
+            environment=here,
+            blocks=checkpoint.architecture.blocks,
+            attention_s=found[0],
+            ffn_s=found[1],
+            fixed_s=stack.outside_s() + checkpoint.architecture.blocks * empty_s,
+        )
+
+
+class _Stack:
+    """Blocks of one shape, one after the other, and the model around them."""
+
+    def __init__(self, checkpoint: Checkpoint, here: Measured, runs: int) -> None:
+        self._architecture, self._here, self._runs = checkpoint.architecture, here, runs
+        self._device = torch.device(here.device)
+        self._model = StreamedModel(checkpoint, self._device, DTYPES[here.dtype])
+        self._ids_BL = torch.zeros(here.batch, here.seqlen, dtype=torch.long)
+        hidden_BLD, calls = self._model.enter(self._ids_BL)
+        self._hidden_BLD: Tensor = hidden_BLD.clone()
+        self._call: BlockCall = calls[0]
+        self._block = self._model.load_block(0)
+        size_bytes = sum(parameter.nbytes for parameter in self._block.parameters())
+        self._copies = max(1, min(self._architecture.blocks, STACK_BYTES // size_bytes))
+
+    def block_s(self, attention: int, ffn: int) -> float:
+        """Of one block with so many units."""
+        cuts: Cuts = (Cut(tuple(range(attention))), Cut(tuple(range(ffn))))
+        blocks = [_own_memory(shrunk_block(self._block, 0, self._architecture, cuts)) for _ in range(self._copies)]
+
+        def forward() -> None:
+            for block in blocks:
+                block(self._hidden_BLD, *self._call.args, **self._call.kwargs)
+
+        return least_s(forward, self._runs, self._device) / len(blocks)
+
+    def outside_s(self) -> float:
+        """Of embedding, masks, rotary tables, last norm and head."""
+        options = forward_options(self._here.phase)
+        return least_s(lambda: self._model.without_blocks(self._ids_BL, **options), self._runs, self._device)
+
+
+def forward_options(phase: str) -> Mapping[str, int]:
+    """What a model's forward is given beside ids: of a prompt, generation needs the last token's logits alone."""
+    return {"logits_to_keep": 1} if phase == "prefill" else {}
+
+
+def least_s(forward: Callable[[], None], runs: int, device: torch.device) -> float:
+    """The least time of some runs after a warm-up."""
+    found = []
+    for run in range(WARM_UP + runs):
+        _wait(device)
+        begin = time.perf_counter()
+        forward()
+        _wait(device)
+        if run >= WARM_UP:
+            found.append(time.perf_counter() - begin)
+    return min(found)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """While inside, torch computes with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _own_memory(block: nn.Module) -> nn.Module:
+    """The same block with copies of its weights. It has modules of its own already."""
+    for module in block.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                module._parameters[name] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
+    return block

@@ -1,0 +1,51 @@
+"""The measured speed-up: dense and shrunk model side by side in a fresh process, whole forwards, the median of many."""
+
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compression.errors import VerificationError
+from compression.structure import loader
+from compression.structure.latency import forward_options
+from compression.structure.timing import Measured
+
+RUNS, WARM_UP = 21, 3
+TIMEOUT_S = 3600.0
+_PROGRAM = Path(__file__).with_name("clock.py")
+
+
+@dataclass(frozen=True)
+class Race:
+    """Median seconds of a forward."""
+
+    dense_s: float
+    shrunk_s: float
+    runs: int
+
+    @property
+    def speedup(self) -> float:
+        return self.dense_s / self.shrunk_s
+
+
+def race(dense: Path, shrunk: Path, here: Measured, runs: int = RUNS) -> Race:
+    """Time both folders. Raises: VerificationError: one of them does not load or does not run there."""
+    no_cache = {"use_cache": False} if here.phase == "prefill" else {}
+    asked: dict[str, Any] = {
+        "folders": [str(dense), str(shrunk)],
+        "loader": loader.__file__,
+        "options": {**no_cache, **forward_options(here.phase)},
+        "runs": runs,
+        "warm_up": WARM_UP,
+        **here.model_dump(include={"device", "dtype", "batch", "seqlen", "threads"}),
+    }
+    command = [sys.executable, "-I", str(_PROGRAM), json.dumps(asked)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)  # noqa: S603  our own program
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        raise VerificationError(f"{shrunk.name} or its source does not run: {lines[-1] if lines else 'it said nothing'}")
+    dense_s, shrunk_s = (statistics.median(times) for times in json.loads(done.stdout.splitlines()[-1])["seconds"])
+    return Race(dense_s, shrunk_s, runs)
