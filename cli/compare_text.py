@@ -8,6 +8,7 @@ import typer
 
 from cli.output import plain_table
 from cli.report_text import size
+from compression.headline import made
 from compression.report import Report
 from compression.words import recipe_words, with_error
 
@@ -53,9 +54,10 @@ def candidate_of(name: str, report: Report) -> Candidate:
         error = report.output_errors[0]
         loss, loss_error = error.relative_error, error.relative_error_standard_error
         figure = f"output error on {error.text.source}"
-    options = report.recipe.options.model_dump(include={"method", "sparsity", "pattern", "bits", "group_size"})
+    told = {"method", "sparsity", "pattern", "bits", "group_size"}
+    recipe = recipe_words(report.recipe.options.model_dump(include=told)) if report.recipe else made(report)
     return Candidate(
-        name=name, model=report.model.source, recipe=recipe_words(options), format=report.output.format,
+        name=name, model=report.model.source, recipe=recipe, format=report.output.format,
         bytes=report.sizes.artifact_bytes, loss=loss, loss_error=loss_error, figure=figure, ratio=ratio, agreement=agreement,
         verdict=report.verdict.outcome if report.verdict else None,
     )  # fmt: skip

@@ -39,7 +39,9 @@ ModelArg = Annotated[
 ]
 Goal = Annotated[
     str | None,
-    _goal("--goal", "`bytes/2`, `bytes<=80MB`, `bits_per_weight<=4.5`, `flops/1.5` or `perplexity_ratio<=1.05`."),
+    _goal(
+        "--goal", "`bytes/2`, `bytes<=80MB`, `bits_per_weight<=4.5`, `flops/1.5`, `latency/1.5` or `perplexity_ratio<=1.05`."
+    ),
 ]
 Levels = Annotated[
     list[str] | None,
@@ -47,6 +49,14 @@ Levels = Annotated[
 ]
 Evaluations = Annotated[int | None, _goal("--evaluations", "Choices of levels whose loss is measured (6).", min=1)]
 Stitched = Annotated[bool, _goal("--stitched", "Take the levels' weights as they are; do not solve them again.")]
+RunsOn = Annotated[
+    str | None,
+    _goal("--runs-on", "Of latency: how the model will be run, such as batch=8,seqlen=256,dtype=bfloat16,threads=2."),
+]
+Uniform = Annotated[bool, _goal("--uniform", "Of latency: all blocks alike, so that any runtime loads the result.")]
+MultipleOf = Annotated[
+    int | None, _goal("--multiple-of", "Of latency: what numbers of feed-forward columns are rounded to (32).", min=1)
+]
 RecipeFile = Annotated[
     Path | None, _recipe("--recipe", "A recipe as JSON; flags replace its fields.", exists=True, dir_okay=False)
 ]
@@ -140,31 +150,54 @@ def recipe(file: Path | None, **said: Any) -> dict[str, Any]:
     return {**(_read(file) if file else {}), **given}
 
 
-def goal(*, goal: str | None, level: list[str] | None, evaluations: int | None, stitched: bool) -> dict[str, Any] | None:
+def goal(
+    *,
+    goal: str | None,
+    level: list[str] | None,
+    evaluations: int | None,
+    stitched: bool,
+    runs_on: str | None = None,
+    uniform: bool = False,
+    multiple_of: int | None = None,
+) -> dict[str, Any] | None:
     """The request's `goal`; None: a recipe is asked for.
 
     Raises: CommandError: flags of a goal without one, or a level that cannot be read. InvalidOptions: a goal that cannot be.
     """
     if goal is None:
-        if level or evaluations or stitched:
-            raise CommandError("--level, --evaluations and --stitched are about a --goal; name one", Exit.REFUSED)
+        if level or evaluations or stitched or runs_on or uniform or multiple_of:
+            raise CommandError(
+                "--level, --evaluations, --stitched, --runs-on, --uniform and --multiple-of are about a --goal; name one",
+                Exit.REFUSED,
+            )
         return None
-    levels = [None if one == "dense" else dict(map(_option, one.split(","))) for one in level or ()]
+    levels = [None if one == "dense" else _options("--level", one) for one in level or ()]
     from compression.goals.goal import parse_goal
 
     said = parse_goal(goal).model_dump(exclude_unset=True)
-    more = {"levels": levels or None, "search": _said({"max_evaluations": evaluations}) or None, "stitched": stitched or None}
+    more = {
+        "levels": levels or None,
+        "search": _said({"max_evaluations": evaluations}) or None,
+        "stitched": stitched or None,
+        "environment": _options("--runs-on", runs_on) if runs_on else None,
+        "uniform": uniform or None,
+        "multiple_of": multiple_of,
+    }
     return said | _said(more)
 
 
-def _option(said: str) -> tuple[str, Any]:
-    """`group_size=32` -> ("group_size", 32)."""
+def _options(flag: str, said: str) -> dict[str, Any]:
+    """`bits=4,group_size=32` -> {"bits": 4, "group_size": 32}. Raises: CommandError: it cannot be read."""
     from compression.override_words import plain_value
 
-    name, is_there, value = said.partition("=")
-    if not is_there or not value:
-        raise CommandError(f"--level: {said!r} is no option=value, such as bits=4", Exit.REFUSED)
-    return name.strip().replace("-", "_"), plain_value(value.strip())
+    found: dict[str, Any] = {}
+    for one in said.split(","):
+        name, is_there, value = one.partition("=")
+        if not is_there or not value:
+            example = "batch=8" if flag == "--runs-on" else "bits=4"
+            raise CommandError(f"{flag}: {one!r} is no option=value, such as {example}", Exit.REFUSED)
+        found[name.strip().replace("-", "_")] = plain_value(value.strip())
+    return found
 
 
 def texts(

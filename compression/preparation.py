@@ -33,18 +33,17 @@ from compression.recipe import Recipe, parse_recipe, resolve
 from compression.report import ModelInfo
 
 
-@dataclass(frozen=True)
-class Job:
-    """One compression, ready to run."""
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """What a model is calibrated and evaluated on.
 
-    info: ModelInfo
-    checkpoint: Checkpoint
-    plan: Plan
+    Args: seqlen: of the evaluation windows.
+    """
+
     tokenizer: PreTrainedTokenizerBase
     calibration: Windows
     evaluation: tuple[Windows, ...]
-    seqlen: int  # of the evaluation windows
-    output: Output
+    seqlen: int
     labelled: LabelledTexts | None
 
     @property
@@ -56,6 +55,16 @@ class Job:
     def probe_WL(self) -> Tensor:
         """The short windows that the artifact is verified and sampled on."""
         return probe_windows(self.evaluation_WL if self.evaluation else self.calibration.ids_WL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Texts):
+    """One compression by a recipe, ready to run."""
+
+    info: ModelInfo
+    checkpoint: Checkpoint
+    plan: Plan
+    output: Output
 
     def fingerprint(self, device: torch.device, compute_dtype: torch.dtype) -> Fingerprint:
         """Everything that a solved block depends on; a pass continues only where all of it is the same."""
@@ -92,23 +101,37 @@ def prepare(
     check_places(checkpoint, planned.layers, may_share=FILES[output.format].may_share)
     check_plan(output.format, planned, checkpoint.architecture)
     FILES[output.format].check_source(checkpoint, planned)
-    if evaluation.labelled is not None:
-        check_labelled(checkpoint.architecture, checkpoint.config)
-    calibration_seqlen = window_length("calibration.seqlen", calibration.seqlen, checkpoint.architecture)
-    evaluation_seqlen = window_length("evaluation.seqlen", evaluation.seqlen, checkpoint.architecture)
-    tokenizer = load_tokenizer(checkpoint.folder)
-    frame = frame_of(tokenizer) if checkpoint.architecture.is_encoder else None
-    texts_reader = TextReader(tokenizer, checkpoint.architecture.vocab_size, texts, frame)
-    reader = KeptWindows(texts_reader, kept, checkpoint.folder)
+    found = read_texts(checkpoint, calibration, evaluation, texts, kept)
     return Job(
+        **vars(found),
         info=describe_model(source, checkpoint, (*source.notes, *notes)),
         checkpoint=checkpoint,
         plan=planned,
+        output=output,
+    )
+
+
+def read_texts(
+    checkpoint: Checkpoint, calibration: Calibration, evaluation: Evaluation, texts: Mapping[str, Path], kept: Kept
+) -> Texts:
+    """The windows that a request names, as the model's tokenizer cuts them.
+
+    Args: texts: where sources lie. kept: where windows are looked for and kept.
+    Raises: InvalidOptions, UnsupportedModel, CalibrationError.
+    """
+    architecture = checkpoint.architecture
+    if evaluation.labelled is not None:
+        check_labelled(architecture, checkpoint.config)
+    calibration_seqlen = window_length("calibration.seqlen", calibration.seqlen, architecture)
+    evaluation_seqlen = window_length("evaluation.seqlen", evaluation.seqlen, architecture)
+    tokenizer = load_tokenizer(checkpoint.folder)
+    frame = frame_of(tokenizer) if architecture.is_encoder else None
+    reader = KeptWindows(TextReader(tokenizer, architecture.vocab_size, texts, frame), kept, checkpoint.folder)
+    return Texts(
         tokenizer=tokenizer,
         calibration=reader.calibration(calibration.source, calibration.nsamples, calibration_seqlen, calibration.seed),
         evaluation=tuple(reader.evaluation(name, evaluation.windows, evaluation_seqlen) for name in evaluation.sources),
         seqlen=evaluation_seqlen,
-        output=output,
         labelled=_labelled(evaluation.labelled, checkpoint, tokenizer, texts),
     )
 

@@ -12,8 +12,9 @@ from compression.goals.result import GoalResult
 from compression.options import Bits
 from compression.protocol import Acceptance, Calibration, Evaluation, Output
 from compression.recipe import ResolvedRecipe
+from compression.structure.result import StructureResult
 
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 SOLVED_PART = "solved matrices"  # name of one of `Sizes.parts`
 MemoryMode = Literal["standard", "low-memory"]
 
@@ -283,7 +284,7 @@ class Report(_Section):
     scalpel_version: str
     created_at: str = Field(description="UTC, ISO 8601.")
     model: ModelInfo
-    recipe: ResolvedRecipe
+    recipe: ResolvedRecipe | None = Field(description="null where the model was made smaller instead; see `structure`.")
     calibration: Calibration
     calibration_text: TextSet | None = Field(description="null when no method needed calibration.")
     evaluation: Evaluation
@@ -313,4 +314,5 @@ class Report(_Section):
     goal: GoalResult | None = Field(
         None, description="What the recipe was chosen for, and how; null where a recipe was asked for."
     )
+    structure: StructureResult | None = Field(None, description="What a goal of latency made of the model's blocks.")
     provenance: dict[str, Any] = Field(default_factory=dict, description="What the caller added: job id, attempt, labels.")

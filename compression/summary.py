@@ -12,7 +12,7 @@ from compression.models.checkpoint import Checkpoint
 from compression.models.ends import stored_ends
 from compression.output_error import summarise_errors
 from compression.plan import Plan
-from compression.preparation import Job
+from compression.preparation import Job, Texts
 from compression.protocol import OutputFormat
 from compression.report import AccuracyResult, Coverage, EvaluationResult, LayerResult, OutputErrorResult, Sizes
 from compression.scoring import Scores
@@ -31,27 +31,27 @@ WEIGHT_FILES = (".safetensors", ".gguf")
 ROUNDED_REASON = "output.embeddings: 8 bits, rounded to nearest"
 
 
-def results(job: Job, scores: Scores) -> tuple[EvaluationResult, ...]:
+def results(texts: Texts, scores: Scores) -> tuple[EvaluationResult, ...]:
     """One result for each text of a language model."""
     return tuple(
-        summarise(text.describe(), own, worst_tokens(own, text.ids_WL, job.tokenizer))
-        for text, own in _by_text(job, scores.windows)
+        summarise(text.describe(), own, worst_tokens(own, text.ids_WL, texts.tokenizer))
+        for text, own in _by_text(texts, scores.windows)
     )
 
 
-def output_errors(job: Job, scores: Scores) -> tuple[OutputErrorResult, ...]:
+def output_errors(texts: Texts, scores: Scores) -> tuple[OutputErrorResult, ...]:
     """One result for each text of an encoder."""
-    return tuple(summarise_errors(text.describe(), own) for text, own in _by_text(job, scores.errors))
+    return tuple(summarise_errors(text.describe(), own) for text, own in _by_text(texts, scores.errors))
 
 
-def accuracy(job: Job, scores: Scores) -> AccuracyResult | None:
-    return None if job.labelled is None else summarise_choices(job.labelled, scores.choices)
+def accuracy(texts: Texts, scores: Scores) -> AccuracyResult | None:
+    return None if texts.labelled is None else summarise_choices(texts.labelled, scores.choices)
 
 
-def _by_text(job: Job, scores: Sequence[Score]) -> Iterator[tuple[Windows, list[Score]]]:
+def _by_text(texts: Texts, scores: Sequence[Score]) -> Iterator[tuple[Windows, list[Score]]]:
     """The pass scored the windows of all texts in a row. Nothing where it scored none of this kind."""
     left = iter(scores)
-    for windows in job.evaluation if scores else ():
+    for windows in texts.evaluation if scores else ():
         yield windows, [next(left) for _ in range(len(windows.ids_WL))]
 
 

@@ -11,6 +11,7 @@ KINDS = (
     Choice("megabytes", "megabytes on disk at most"),
     Choice("bits", "bits per weight at most, all parameters counted"),
     Choice("per_cent", "per cent more perplexity at most, as small as it can be"),
+    Choice("times_faster", "times as fast where it is computed, with fewer heads and columns"),
     Choice("times_fewer", "times fewer operations"),
 )
 _METRICS = {
@@ -18,6 +19,7 @@ _METRICS = {
     "megabytes": ("bytes", "at_most"),
     "bits": ("bits_per_weight", "at_most"),
     "per_cent": ("perplexity_ratio", "at_most"),
+    "times_faster": ("latency", "factor"),
     "times_fewer": ("flops", "factor"),
 }
 FIRST = {KIND: "times_smaller", AMOUNT: "1.5"}
@@ -33,7 +35,8 @@ def read_goal(form: Mapping[str, str]) -> dict[str, Any]:
 def fill_goal(goal: Mapping[str, Any]) -> dict[str, str]:
     """The fields that would ask for this goal again."""
     limit = "factor" if goal.get("factor") is not None else "at_most"
-    kind = next(kind for kind, found in _METRICS.items() if found == (goal.get("metric"), limit))
+    wanted = goal.get("metric"), limit
+    kind = next((kind for kind, found in _METRICS.items() if found == wanted), next(iter(_METRICS)))
     amount = float(goal[limit])
     shown = {"megabytes": amount / 1e6, "per_cent": 100 * (amount - 1)}.get(kind, amount)
     return {KIND: kind, AMOUNT: f"{shown:.10g}"}

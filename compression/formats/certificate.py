@@ -36,6 +36,8 @@ LOADERS: dict[OutputFormat, Loader] = {
     "gguf": Loader(("transformers", "gguf"), "with_gguf.py"),
     "sparse-packed": Loader(("transformers",), "with_own_reader.py"),
 }
+SHRUNK = Loader(("transformers",), "with_shrunk_loader.py")
+"""Of models whose blocks are not all alike: the file that lies beside their weights."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,18 @@ def certify(
     *,
     parameters: int,
     memory_limit_bytes: int | None = None,
+    loader: Loader | None = None,
 ) -> Certificate:
     """Load an artifact in a fresh process and compare what it gives with the probe.
 
     Args:
+        loader: in place of the format's own.
         scratch: an existing folder for the probe's file.
         parameters: of the model; loaders may unpack all of them.
         memory_limit_bytes: that this process and its children are held to together.
     Raises: VerificationError: the loader fails on the artifact, or its outputs differ by more than rounding.
     """
-    loader = LOADERS.get(output_format)
+    loader = loader or LOADERS.get(output_format)
     if loader is None:
         return unverified("this project's own reading", f"no other software reads the format {output_format}")
     missing = [package for package in loader.packages if find_spec(package) is None]

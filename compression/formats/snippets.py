@@ -1,8 +1,12 @@
 """How to load an artifact with the software that reads its format: lines to copy. Torch-free."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from compression.protocol import OutputFormat
+
+if TYPE_CHECKING:
+    from compression.report import Report
 
 FOLDER = "FOLDER"  # what a reader puts a path, or a repository's id, for
 
@@ -56,6 +60,28 @@ def snippets(name: OutputFormat, class_name: str) -> tuple[Snippet, ...]:
             return (
                 Snippet("Scalpel's library", "python", f'from compression.formats import load\n\nmodel = load("{FOLDER}")'),
             )
+
+
+def shrunk_snippets() -> tuple[Snippet, ...]:
+    """Of a model whose blocks are not all alike."""
+    return (
+        Snippet(
+            "the file beside the weights, with transformers",
+            "python",
+            "import sys\n\nfrom transformers import AutoTokenizer\n\n"
+            f'sys.path.insert(0, "{FOLDER}")\n'
+            "from load_shrunk import load\n\n"
+            f'tokenizer = AutoTokenizer.from_pretrained("{FOLDER}")\nmodel = load("{FOLDER}")',
+        ),
+        Snippet("Scalpel's library", "python", f'from compression.formats import load\n\nmodel = load("{FOLDER}")'),
+    )
+
+
+def report_snippets(report: "Report") -> tuple[Snippet, ...]:
+    """Of the artifact that a report tells of."""
+    if report.structure is not None and not report.structure.is_plain:
+        return shrunk_snippets()
+    return snippets(report.output.format, report.model.architecture)
 
 
 def _transformers(opened: str, more: str = "") -> str:

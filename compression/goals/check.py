@@ -6,7 +6,7 @@ from typing import Any
 
 from compression.errors import InvalidOptions
 from compression.families import Architecture
-from compression.goals.costs import CostTable, budget_of, cost_table, refuse_latency
+from compression.goals.costs import CostTable, budget_of, cost_table
 from compression.goals.goal import Goal
 from compression.goals.levels import Level, LevelAsked, default_levels, levels
 from compression.models.headers import TensorInfo
@@ -27,7 +27,8 @@ def check_goal(goal: Goal, recipe: Recipe, output_format: OutputFormat) -> Resol
     """Refuse what no model can give.
 
     Args: recipe: beside the goal; it may say which modules stay dense, and nothing else.
-    Returns: the first level that is not dense, resolved, as an example of what the matrices may get.
+    Returns: the first level that is not dense, resolved, as an example of what the matrices may get; of latency, any recipe
+        that is calibrated as such a goal is.
     Raises: InvalidOptions.
     """
     unwanted = sorted(recipe.model_fields_set - {"ignore"})
@@ -35,7 +36,7 @@ def check_goal(goal: Goal, recipe: Recipe, output_format: OutputFormat) -> Resol
         reason = "a goal chooses the recipe itself; say what its matrices may get in goal.levels"
         raise InvalidOptions(f"recipe.{unwanted[0]}", reason, "recipe.ignore, or no goal")
     if goal.metric == "latency":
-        refuse_latency()
+        return _check_latency(recipe, output_format)
     if goal.metric in SIZES and output_format == "dense":
         reason = "dense stores every weight at its full width, so that no choice makes the file smaller"
         raise InvalidOptions("output.format", reason, "compressed-tensors or gptq (bits), sparse-packed (zeros, bits)")
@@ -49,6 +50,16 @@ def check_goal(goal: Goal, recipe: Recipe, output_format: OutputFormat) -> Resol
     if not found:
         raise InvalidOptions("goal.levels", "there is nothing to choose", "at least one level that is not null")
     return found[0]
+
+
+def _check_latency(recipe: Recipe, output_format: OutputFormat) -> ResolvedRecipe:
+    """A smaller model is written as a dense one, and all of its blocks are looked at."""
+    if output_format != "dense":
+        reason = "a goal of latency makes a smaller model with dense weights; compress that one in a second job"
+        raise InvalidOptions("output.format", reason, "dense")
+    if recipe.ignore:
+        raise InvalidOptions("recipe.ignore", "a goal of latency chooses among all blocks", "no ignore, or another goal")
+    return resolve(Recipe(sparsity=0.5, inputs="dense"))  # as an example of what is calibrated
 
 
 def priced(

@@ -21,7 +21,7 @@ from compression.goals.choice import Chooser
 from compression.goals.costs import CostTable
 from compression.goals.goal import Goal
 from compression.goals.levels import Level, recipe_of
-from compression.goals.loss import ProfileLoss
+from compression.goals.loss import Installed, ProfileLoss
 from compression.goals.losses import LossBook
 from compression.goals.result import DatabaseUse, GoalResult, LevelUse
 from compression.goals.search import Profile
@@ -86,7 +86,7 @@ class Choosing:
         chooser = Chooser(self.table, harms, tuple(level.name for level in self.levels))
         begin = time.perf_counter()
         windows_WL = job.calibration.ids_WL[: options.windows, : options.tokens]
-        judge = ProfileLoss(model, database, windows_WL, self.spill, self.compute_dtype, self.on_event)
+        judge = ProfileLoss(model, Installed(model, database), windows_WL, self.spill, self.compute_dtype, self.on_event)
         if budget is None:
             budget = self._least_budget(chooser, judge)
         key = hashlib.sha256(str(windows_WL.tolist()).encode()).hexdigest()

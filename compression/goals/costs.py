@@ -7,7 +7,6 @@ since how many codes are zero is known only when they are solved.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 from compression.errors import InvalidOptions
 from compression.families import Architecture
@@ -19,11 +18,6 @@ from compression.models.stored_names import stored_name
 from compression.options import code_bits
 from compression.plan import Plan, PlannedLayer
 from compression.protocol import OutputFormat
-
-LATENCY = (
-    "zeros and few bits make a matrix no faster in the kernels that load these files, so that nothing can be measured that "
-    "holds for them; a model that is really faster has fewer heads and columns"
-)
 
 
 @dataclass(frozen=True)
@@ -52,16 +46,9 @@ def cost_table(
     tensors: Mapping[str, TensorInfo],
 ) -> CostTable:
     """Raises: InvalidOptions: nobody can tell the metric, or the format's bytes."""
-    if metric == "latency":
-        refuse_latency()
     if metric == "flops":
         return _flops(levels, architecture, tensors)
     return _bytes(levels, output_format, architecture, tensors)
-
-
-def refuse_latency() -> NoReturn:
-    """Raises: InvalidOptions."""
-    raise InvalidOptions("goal.metric", f"latency cannot be a budget of zeros and bits: {LATENCY}", "bytes, flops")
 
 
 def database_bytes(levels: Sequence[Level], tensors: Mapping[str, TensorInfo], architecture: Architecture) -> int:

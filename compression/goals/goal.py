@@ -7,12 +7,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serial
 
 from compression.errors import InvalidOptions
 from compression.recipe import Target
+from compression.structure.timing import RunEnvironment
+from compression.structure.units import MULTIPLE_OF
 from compression.words import goal_words
 
 Metric = Literal["bytes", "bits_per_weight", "flops", "latency", "perplexity_ratio"]
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
-SAID = re.compile(r"(?P<metric>[a-z_]+)\s*(?P<sign><=|/)\s*(?P<value>[0-9.]+)\s*(?P<unit>[kmgt]?b?)", re.IGNORECASE)
-FORMS = "bytes/2, bytes<=80MB, bits_per_weight<=4.5, flops/1.5 or perplexity_ratio<=1.05"
+TIMES = {"ms": 1e-3, "s": 1}
+SAID = re.compile(r"(?P<metric>[a-z_]+)\s*(?P<sign><=|/)\s*(?P<value>[0-9.]+)\s*(?P<unit>m?s|[kmgt]?b?)", re.IGNORECASE)
+FORMS = "bytes/2, bytes<=80MB, bits_per_weight<=4.5, flops/1.5, latency/1.5, latency<=40ms or perplexity_ratio<=1.05"
 
 
 class SearchOptions(BaseModel):
@@ -40,25 +43,42 @@ class Goal(BaseModel):
         frozen=True,
         extra="forbid",
         json_schema_extra={
-            "examples": [{"metric": "bytes", "factor": 2.0}, {"metric": "perplexity_ratio", "at_most": 1.05}],
+            "examples": [
+                {"metric": "bytes", "factor": 2.0},
+                {"metric": "perplexity_ratio", "at_most": 1.05},
+                {"metric": "latency", "factor": 1.5, "environment": {"batch": 1, "seqlen": 128}},
+            ],
         },
     )
 
     metric: Metric = Field(
         description="`bytes`: of the artifact's weights on disk. `bits_per_weight`: the same over all parameters. `flops`: of "
-        "the matrices, for one token. `perplexity_ratio`: to the dense model's; the bytes are then as few as it allows."
+        "the matrices, for one token. `perplexity_ratio`: to the dense model's; the bytes are then as few as it allows. "
+        "`latency`: seconds of a forward where the job is computed; heads, columns and halves of blocks are cut out for it."
     )
     at_most: float | None = Field(None, gt=0, allow_inf_nan=False, description="In the metric's own unit.")
     factor: float | None = Field(
-        None, gt=1, allow_inf_nan=False, description="How many times less than the source's; for bytes and flops."
+        None, gt=1, allow_inf_nan=False, description="How many times less than the source's; for bytes, flops and latency."
     )
     levels: tuple[Target | None, ...] | None = Field(
         None,
         max_length=64,
         description="What a matrix may get, each as a recipe's target; null: it stays dense. Default: 2, 3, 4 and 8 bits and "
-        "dense in formats that pack codes, sparsities from 0.3 to 0.8 and dense in the others.",
+        "dense in formats that pack codes, sparsities from 0.3 to 0.8 and dense in the others. Not for latency.",
     )
-
+    environment: RunEnvironment | None = Field(
+        None, description="Of latency: how the model will be run, and so what is timed; on the device of the job."
+    )
+    multiple_of: int = Field(
+        MULTIPLE_OF,
+        ge=1,
+        le=65536,
+        description="Of latency: what numbers of columns are rounded to, as the hardware likes them.",
+    )
+    uniform: bool = Field(
+        False,
+        description="Of latency: all blocks alike, so that transformers' own config.json describes the model where it can.",
+    )
     search: SearchOptions = Field(default_factory=SearchOptions)
     stitched: bool = Field(
         False,
@@ -70,8 +90,13 @@ class Goal(BaseModel):
     def _is_whole(self) -> "Goal":
         if (self.at_most is None) == (self.factor is None):
             raise ValueError("name at_most or factor, and not both")
-        if self.factor is not None and self.metric not in ("bytes", "flops"):
+        if self.factor is not None and self.metric not in ("bytes", "flops", "latency"):
             raise ValueError(f"{self.metric} has no factor; name at_most")
+        of_latency = self.model_fields_set & {"environment", "multiple_of", "uniform"}
+        if of_latency and self.metric != "latency":
+            raise ValueError(f"{min(of_latency)} is for latency")
+        if self.levels is not None and self.metric == "latency":
+            raise ValueError("zeros and few bits make no matrix faster in the kernels that load them; leave levels out")
         if self.metric == "perplexity_ratio" and (self.at_most or 0) <= 1:
             raise ValueError("a perplexity ratio of at most 1 would allow no loss; name one above 1, such as 1.05")
         return self
@@ -106,10 +131,12 @@ def _from_words(said: str) -> dict[str, Any]:
     found = SAID.fullmatch(said.strip())
     if found is None or found["value"].count(".") > 1 or found["value"] == ".":
         raise InvalidOptions("goal", f"{said!r} cannot be read", FORMS)
-    unit = found["unit"].lower()
-    if unit and (found["sign"] == "/" or found["metric"].lower() != "bytes"):
-        raise InvalidOptions("goal", f"{said!r}: only bytes have the unit {found['unit']}", FORMS)
+    unit, metric = found["unit"].lower(), found["metric"].lower()
+    if unit in TIMES and metric == "latency" and found["sign"] == "<=":
+        return {"metric": metric, "at_most": float(found["value"]) * TIMES[unit]}
+    if unit and (found["sign"] == "/" or metric != "bytes"):
+        raise InvalidOptions("goal", f"{said!r}: {metric} has no unit {found['unit']} there", FORMS)
     if len(unit) == 1 and unit != "b":
         unit += "b"
     value = float(found["value"]) * UNITS[unit]
-    return {"metric": found["metric"].lower(), "factor" if found["sign"] == "/" else "at_most": value}
+    return {"metric": metric, "factor" if found["sign"] == "/" else "at_most": value}

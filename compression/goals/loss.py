@@ -6,8 +6,11 @@ Blocks before the first that differs from the profile judged before are not run 
 Shapes: W = windows, L = window.
 """
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compression.block import install
 from compression.database.files import Database
@@ -23,8 +26,35 @@ from compression.scoring import score
 MAX_STATES_BYTES = 2**30  # of the hidden states before every block of the profile judged last
 
 
+class Changes(Protocol):
+    """What a profile makes of blocks."""
+
+    @property
+    def blocks(self) -> Sequence[int]:
+        """The block that each entry of a profile is about, rising."""
+
+    def applied(self, block: nn.Module, index: int, profile: Profile) -> nn.Module:
+        """The block that is run in the place of dense block `index`, which it may change or share weights with."""
+
+
+class Installed:
+    """The compressed matrices of a database, in their blocks."""
+
+    def __init__(self, model: StreamedModel, database: Database) -> None:
+        self._model, self._database = model, database
+        self._planned = {layer.name: layer for layer in database.planned}
+        self.blocks = tuple(layer.block for layer in database.planned)
+
+    def applied(self, block: nn.Module, index: int, profile: Profile) -> nn.Module:
+        """Raises: InvalidOptions: the database is damaged."""
+        weights, _ = self._database.block(index, profile)
+        for name, found in weights.items():
+            install(block, self._planned[name], found, self._model.storage_dtype_of(self._planned[name]))
+        return block
+
+
 class ProfileLoss:
-    """Judges profiles of a database.
+    """Judges profiles.
 
     Args:
         ids_WL: token ids of the windows; they should be none that a result is evaluated on.
@@ -34,17 +64,16 @@ class ProfileLoss:
     def __init__(
         self,
         model: StreamedModel,
-        database: Database,
+        changes: Changes,
         ids_WL: Tensor,
         spill: Spill,
         compute_dtype: torch.dtype,
         on_event: OnEvent = ignore_events,
     ) -> None:
-        self._model, self._database, self._ids_WL = model, database, ids_WL
+        self._model, self._changes, self._ids_WL = model, changes, ids_WL
         self._compute_dtype, self._on_event = compute_dtype, on_event
-        self._planned = {layer.name: layer for layer in database.planned}
         self._lane = enter(model, ids_WL, spill)
-        self._blocks = database.architecture.blocks
+        self._blocks = model.checkpoint.architecture.blocks
         state_bytes = self._lane.stream.states_WLD.nbytes
         self._is_remembering = state_bytes * self._blocks <= MAX_STATES_BYTES
         self._before: list[Tensor] = [self._lane.stream.states_WLD.clone()]  # each block, of the profile judged last
@@ -54,7 +83,7 @@ class ProfileLoss:
         self._judge = Divergence(model, self._dense, compute_dtype)
 
     def __call__(self, profile: Profile) -> float:
-        """Raises: InvalidOptions: the database is damaged. NumericalError: the chosen model says nothing finite."""
+        """Raises: NumericalError: the chosen model says nothing finite. Whatever `changes` raises."""
         with torch.inference_mode():
             return self._judge.of(Stream.of(self._states(profile), self._model.device))
 
@@ -82,17 +111,14 @@ class ProfileLoss:
     def _first_unlike(self, profile: Profile | None) -> int:
         if self._last is None or profile is None:
             return 0
-        blocks = (layer.block for layer, a, b in zip(self._database.planned, self._last, profile, strict=True) if a != b)
+        blocks = (block for block, a, b in zip(self._changes.blocks, self._last, profile, strict=True) if a != b)
         return min(next(blocks, self._blocks - 1), len(self._before) - 1)
 
     def _through(self, lane: Lane, index: int, profile: Profile | None) -> None:
         self._on_event(ActivityStarted(activity="evaluating", block=index + 1, blocks=self._blocks))
         block = self._model.load_block(index)
         try:
-            if profile is not None:
-                weights, _ = self._database.block(index, profile)
-                for name, found in weights.items():
-                    install(block, self._planned[name], found, self._model.storage_dtype_of(self._planned[name]))
-            lane.advance(self._model, block, index, self._compute_dtype)
+            changed = block if profile is None else self._changes.applied(block, index, profile)
+            lane.advance(self._model, changed, index, self._compute_dtype)
         finally:
             self._model.free_block(index)

@@ -19,6 +19,7 @@ from compression.block_files import BLOCKS_FOLDER
 from compression.compress import compress
 from compression.errors import InvalidOptions, VerificationError
 from compression.events import Note, OnEvent, ignore_events
+from compression.goals.check import check_goal
 from compression.goals.choosing import Choosing
 from compression.goals.goal import Goal, parse_goal
 from compression.goals.result import GoalResult, Stitched
@@ -29,8 +30,10 @@ from compression.memory import MemoryMeter
 from compression.models.activations import Spill
 from compression.models.source import ModelSource
 from compression.protocol import Acceptance, Calibration, Evaluation, Output
+from compression.recipe import Recipe
 from compression.report import Report
 from compression.resources import resource_errors
+from compression.structure.faster import faster
 
 
 @resource_errors()
@@ -57,15 +60,15 @@ def reach(
     """Compress a model so that a goal is met and the least is lost.
 
     Args:
-        goal: such as `{"metric": "bytes", "factor": 2}` or `"bytes/2"`. With `stitched` the artifact has the weights of the
-            database; else the chosen levels are solved again, each block on the compressed ones before it, and the report has
-            both figures.
+        goal: such as `{"metric": "bytes", "factor": 2}` or `"bytes/2"`; one of latency makes a smaller dense model. With
+            `stitched` the artifact has the weights of the database; else the chosen levels are solved again, each block on the
+            compressed ones before it, and the report has both figures.
         ignore: modules that stay dense, by name pattern.
-        keep_solutions: as in `compress`.
+        keep_solutions: as in `compress`; a goal of latency leaves none, since no other format could be written of it.
         cache: also where databases are kept for further goals; None: in `work`.
         work: as in `compress`; an interrupted call continues from what it holds and from the database.
         options: further ones of `compress`.
-    Returns: the report, whose `goal` tells of the choice.
+    Returns: the report, whose `goal` (of latency `structure`) tells of the choice.
     Raises: as `compress`. InvalidOptions: the goal cannot be reached; the reason has the best figure that can be.
     """
     asked, out = parse_goal(goal), Path(out)
@@ -74,6 +77,23 @@ def reach(
     source = model if isinstance(model, ModelSource) else ModelSource(Path(model), str(model))
     work = work or out.with_name(f".{out.name}.work")
     cache = cache or work / "cache"
+    given: dict[str, Any] = {
+        **options,
+        "calibration": calibration,
+        "evaluation": evaluation,
+        "acceptance": _accepting(asked, acceptance),
+        "output": output,
+        "texts": texts or {},
+        "cache": cache,
+        "device": device,
+        "compute_dtype": compute_dtype,
+        "low_memory": low_memory,
+        "on_event": on_event,
+    }
+    if asked.metric == "latency":
+        check_goal(asked, Recipe(ignore=ignore), output.format)
+        given.pop("expected_s", None)  # nothing is foretold of such a goal's time
+        return faster(source, asked, out, work=work, **given)
     torch_device = environment.pick_device(device)
     with MemoryMeter(torch_device) as meter:
         choosing = Choosing(
@@ -94,19 +114,6 @@ def reach(
             kept=Kept(cache / RESULTS_FOLDER, on_event),
         )
         profile, result = choosing.choose()
-    given = {
-        **options,
-        "calibration": calibration,
-        "evaluation": evaluation,
-        "acceptance": _accepting(asked, acceptance),
-        "output": output,
-        "texts": texts,
-        "cache": cache,
-        "device": device,
-        "compute_dtype": compute_dtype,
-        "low_memory": low_memory,
-        "on_event": on_event,
-    }
     report = _compressed(choosing, profile, result, out, {**given, "keep_solutions": keep_solutions})
     shutil.rmtree(work, ignore_errors=True)
     if asked.metric in ("bytes", "bits_per_weight") and report.sizes.artifact_bytes > result.budget:

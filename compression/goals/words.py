@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from compression.goals.result import GoalResult
+from compression.goals.result import GoalResult, Stitched
 from compression.words import duration, size
 
 
@@ -26,14 +26,14 @@ def goal_details(goal: GoalResult) -> Iterator[str]:
     yield f"search: {losses}; {search.evaluations} choices measured on {search.options.windows} calibration windows"
     origin = "was there already" if database.was_there else f"built in {duration(database.seconds)}"
     yield f"model database {database.key[:8]}: {database.levels} levels, {size(database.size_bytes)}, {origin}"
-    yield from _stitched(goal)
+    yield from stitched_words(goal.stitched, is_stitched=goal.is_stitched)
 
 
-def _stitched(goal: GoalResult) -> Iterator[str]:
-    if goal.is_stitched:
+def stitched_words(found: Stitched | None, *, is_stitched: bool) -> Iterator[str]:
+    """Where the weights come from. Args: found: what the database's weights give, where they were solved again."""
+    if is_stitched:
         yield "the weights are stitched from the database, solved on the dense model's inputs"
-    if goal.stitched is not None:
-        found = goal.stitched
+    if found is not None:
         figure = f"perplexity ratio {found.perplexity_ratio:.4g}" if found.perplexity_ratio is not None else ""
         figure = figure or (f"output error {found.output_error:.4g}" if found.output_error is not None else "unknown")
         yield f"solved again on compressed inputs; the database's weights stitched would give on {found.text}: {figure}"

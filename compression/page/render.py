@@ -10,15 +10,17 @@ from markupsafe import Markup
 from compression import words
 from compression.by_module import by_module
 from compression.evaluation_report import EvaluationReport
-from compression.formats.snippets import snippets
+from compression.formats.snippets import report_snippets
 from compression.goals.words import goal_details
-from compression.headline import asked, lost, use, won
+from compression.headline import asked, lost, made, use, won
 from compression.page import figures
 from compression.page.charts import memory_chart, sizes_chart, time_chart
 from compression.page.layers_chart import heat_strip, sparkline
 from compression.page.levels_chart import level_strip
+from compression.page.structure_chart import speed_chart, structure_strip
 from compression.page.svg import clean
 from compression.report import Report
+from compression.structure.words import structure_details
 
 FOLDER = Path(__file__).parent
 REPORT_STYLE = FOLDER / "report.css"  # of whatever is in an element of class `report`
@@ -75,15 +77,19 @@ def _of_compression(report: Report) -> dict[str, Any]:
             "sizes": sizes_chart(report.sizes),
             "layers": heat_strip(kinds),
             "levels": level_strip(report.goal) if report.goal else None,
+            "speed": speed_chart(report.structure.speed) if report.structure else None,
+            "structure": structure_strip(report.structure) if report.structure else None,
             "time": time_chart(report.seconds),
             "memory": memory_chart(report.memory),
         },
         "goal_lines": tuple(goal_details(report.goal)) if report.goal else (),
+        "structure_lines": tuple(structure_details(report.structure)) if report.structure else (),
+        "made": made(report),
         "kinds": [(kind, sparkline(kind)) for kind in kinds],
         "worst": sorted(known, key=lambda layer: layer.relative_error or 0.0, reverse=True)[:WORST],
         "status": status,
         "reasons": {name: words.reason_words(rows, NAMED) for name, rows in status.items()},
-        "snippets": snippets(report.output.format, report.model.architecture),
+        "snippets": report_snippets(report),
         "files_bytes": sum(file.size_bytes for file in report.files),
     }
 

@@ -34,7 +34,7 @@ def measured_in(checkpoint: Checkpoint, wanted: RunEnvironment) -> Measured:
 
     Raises: InvalidOptions: a device that is not here, a phase that the model does not have, or windows beyond its positions.
     """
-    device = environment.pick_device(wanted.device)
+    device = environment.pick_device(wanted.device or "cpu")
     architecture = checkpoint.architecture
     phase = wanted.phase or ("encode" if architecture.is_encoder else "prefill")
     if (phase == "encode") != architecture.is_encoder:

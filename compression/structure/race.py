@@ -1,16 +1,24 @@
 """The measured speed-up: dense and shrunk model side by side in a fresh process, whole forwards, the median of many."""
 
 import json
+import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from compression.errors import VerificationError
+from compression.models.checkpoint import Checkpoint
+from compression.models.streamed import StreamedModel
 from compression.structure import loader
+from compression.structure.checkpoint import write_shrunk
 from compression.structure.latency import forward_options
+from compression.structure.shrink import Cut
 from compression.structure.timing import Measured
 
 RUNS, WARM_UP = 21, 3
@@ -49,3 +57,19 @@ def race(dense: Path, shrunk: Path, here: Measured, runs: int = RUNS) -> Race:
         raise VerificationError(f"{shrunk.name} or its source does not run: {lines[-1] if lines else 'it said nothing'}")
     dense_s, shrunk_s = (statistics.median(times) for times in json.loads(done.stdout.splitlines()[-1])["seconds"])
     return Race(dense_s, shrunk_s, runs)
+
+
+def raced(checkpoint: Checkpoint, kept: Sequence[tuple[int, int]], work: Path, here: Measured) -> Race:
+    """A race of the source and what it would be with so many units. A time does not depend on which they are, or on weights.
+
+    Args: kept: units of attention and feed-forward, by block. work: folder for the shrunk model, while it runs.
+    """
+    folder = work / "raced"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        model = StreamedModel(checkpoint, torch.device("cpu"), torch.float32)
+        write_shrunk(model, lambda index: (Cut(tuple(range(kept[index][0]))), Cut(tuple(range(kept[index][1])))), folder)
+        return race(checkpoint.folder, folder, here)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

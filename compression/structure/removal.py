@@ -65,6 +65,45 @@ def remove_units(
         wanted = wanted[1:]
 
 
+def refit(W_RC: Tensor, H_CC: Tensor, columns_K: Tensor, damp: float = 0.0) -> Tensor:
+    """The weights of some columns that make up best for the loss of all others: W H[:,K] (H[K,K])^-1.
+
+    Removing one by one leads to these very weights, whatever the order (ZipLM, section 3.1), so that a level is known by what
+    it keeps.
+
+    Args: columns_K: the columns that are kept, rising. damp: that the removals needed, see `Removed`.
+    Returns: (R, K), float64.
+    Raises: NumericalError: H of the kept columns cannot be inverted.
+    """
+    W_RC, H_CC = _without_dead(W_RC.double(), H_CC.double())
+    H_CC = H_CC + damp * H_CC.diagonal().mean() * _eye(H_CC)
+    root_KK, failed = torch.linalg.cholesky_ex(H_CC[columns_K][:, columns_K])
+    if int(failed):
+        raise NumericalError("removal", "the Hessian of the kept columns cannot be inverted")
+    weights_KR: Tensor = torch.cholesky_solve(H_CC[columns_K] @ W_RC.T, root_KK)
+    return weights_KR.T
+
+
+def relative_error(W_RC: Tensor, H_CC: Tensor, columns_K: Tensor, weights_RK: Tensor) -> float:
+    """Mean squared error of the output over its mean square, tr(D H D^T) / tr(W H W^T); 1 where the output is always 0."""
+    W_RC, H_CC = W_RC.double(), H_CC.double()
+    D_RC = W_RC.clone()
+    D_RC[:, columns_K] -= weights_RK.double()
+    whole = float(((W_RC @ H_CC) * W_RC).sum())
+    return float(((D_RC @ H_CC) * D_RC).sum()) / whole if whole > 0 else 1.0
+
+
+def columns_of(units: Sequence[int], width: int, device: torch.device) -> Tensor:
+    """Of these units, `width` for each."""
+    return (torch.tensor(units, device=device)[:, None] * width + torch.arange(width, device=device)).flatten()
+
+
+def _without_dead(W_RC: Tensor, H_CC: Tensor) -> tuple[Tensor, Tensor]:
+    """Inputs that were never anything but zero: their weights say nothing, and stand in nobody's way."""
+    dead_C = H_CC.diagonal() == 0
+    return W_RC.masked_fill(dead_C, 0), (H_CC + H_CC.T) / 2 + torch.diag(dead_C.double())
+
+
 class _Surgery:
     """The columns that are still there; what is removed is dropped at the next inversion, and until then zero."""
 
@@ -72,9 +111,7 @@ class _Surgery:
         if not (torch.isfinite(W_RC).all() and torch.isfinite(H_CC).all()):
             raise NumericalError("removal", "weights or Hessian hold NaN or infinity")
         assert W_RC.shape[1] == len(H_CC) and len(H_CC) % width == 0, "units tile the columns"
-        dead_C = H_CC.diagonal() == 0  # inputs that were never anything but zero: their weights say nothing
-        self._H_CC = (H_CC + H_CC.T) / 2 + torch.diag(dead_C.double())
-        self._W_RA = W_RC.masked_fill(dead_C, 0)
+        self._W_RA, self._H_CC = _without_dead(W_RC, H_CC)
         self._width, self._damp, self.error = width, 0.0, 0.0
         self.order: list[int] = []
         self._units = torch.arange(len(H_CC) // width, device=W_RC.device)  # the number of each unit that is in W and H^-1

@@ -23,7 +23,7 @@ class RunEnvironment(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    device: str = Field("cpu", description="`cpu`, `cuda`, `cuda:N`, or `auto`.")
+    device: str | None = Field(None, description="`cpu`, `cuda` or `cuda:N`; default: where the job is computed.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of weights and activations.")
     batch: int = Field(1, ge=1, le=65536, description="Sequences at a time.")
     seqlen: int = Field(128, ge=1, le=131072, description="Tokens in each.")
@@ -31,6 +31,10 @@ class RunEnvironment(BaseModel):
         None, ge=1, le=4096, description="Of the processor; default: as many as torch takes by itself."
     )
     phase: Phase | None = Field(None, description="Default: `encode` for encoders, `prefill` for others.")
+
+    def on(self, device: str) -> "RunEnvironment":
+        """With this device where none is named."""
+        return self if self.device else self.model_copy(update={"device": device})
 
 
 class Measured(BaseModel):

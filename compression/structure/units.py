@@ -99,6 +99,11 @@ def parameters(shapes: Shapes) -> int:
     return sum(map(math.prod, shapes.values()))
 
 
+def database_bytes(architecture: Architecture) -> int:
+    """What a database of structures takes on disk: a Hessian in float32 for each half of each block."""
+    return architecture.blocks * sum(4 * (half.units * half.width) ** 2 for half in structure_of(architecture))
+
+
 def stand_ins(structure: Structure, kept: BlockKept) -> dict[str, StandIn]:
     """Module -> what takes its place in a block of which this is kept."""
     return {module: kind for half in structure if kept.of(half) == 0 for module, kind in half.stand_ins}

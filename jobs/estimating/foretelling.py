@@ -18,6 +18,7 @@ from compression.goals.goal import Goal
 from compression.plan import Plan, plan
 from compression.protocol import Output
 from compression.recipe import ResolvedRecipe, resolve
+from compression.structure.units import database_bytes as structures_bytes
 from compression.text_load import text_load
 from compression.work import method_of, work_of
 from jobs.errors import SourceError
@@ -134,10 +135,12 @@ def _compression(
 def _goal(request: JobRequest, goal: Goal, known: KnownModel) -> tuple[float | None, int] | None:
     """The goal's budget and the bytes of its model database; None where the model's tensors are not known.
 
-    Raises: InvalidOptions: the goal is out of reach.
+    Raises: InvalidOptions: the goal is out of reach. UnsupportedModel: nothing can be cut out of such a model.
     """
     if known.tensors is None:
         return None
+    if goal.metric == "latency":
+        return None, structures_bytes(known.architecture)
     levels, _, budget = priced(goal, request.output.format, known.architecture, known.tensors, ignore=request.recipe.ignore)
     is_size = goal.metric in ("bytes", "bits_per_weight")
     return budget if is_size else None, database_bytes(levels, known.tensors, known.architecture)

@@ -61,17 +61,23 @@ def test_points_are_bit_identical_to_jobs_of_their_own_and_share_hessians(tmp_pa
     assert SweepReport.model_validate_json((tmp_path / "sweep" / SWEEP_FILE).read_bytes()) == found
 
 
+def inputs_of(folder: Path, name: str) -> str:
+    recipe = report_of(folder, name).recipe
+    assert recipe is not None
+    return recipe.inputs
+
+
 def test_undominated_points_are_solved_again_on_compressed_inputs(tmp_path: Path, text: Path) -> None:
     folder = tiny_models.save(tmp_path / "model")
     found = run(folder, text, tmp_path / "sweep", refine=True)
     best = [point for point in found.points if point.refines is None]
     refined = {point.refines: point for point in found.points if point.refines is not None}
-    kept = {point.name for point in best if report_of(tmp_path / "sweep", point.name).recipe.inputs == "dense"}
+    kept = {point.name for point in best if inputs_of(tmp_path / "sweep", point.name) == "dense"}
     assert kept == {point.name for point in best}
     assert refined
     assert refined.keys() <= kept
     (name, point), *_ = refined.items()
-    assert report_of(tmp_path / "sweep", point.name).recipe.inputs == "compressed"
+    assert inputs_of(tmp_path / "sweep", point.name) == "compressed"
     assert point.recipe == {**next(one for one in best if one.name == name).recipe, "inputs": "compressed"}
 
 

@@ -17,7 +17,7 @@ from compression.database.sensitivity import TOKENS, probed_level
 from compression.errors import Cancelled, InvalidOptions
 from compression.events import ActivityStarted, BlockFinished, Event, LayerFinished, Note
 from compression.goals.choosing import LOSSES_FILE
-from compression.goals.loss import ProfileLoss
+from compression.goals.loss import Installed, ProfileLoss
 from compression.goals.reach import reach
 from compression.kept_room import DATABASES_FOLDER
 from compression.models.activations import Spill
@@ -95,6 +95,8 @@ def test_chosen_levels_are_solved_again_and_both_figures_shown(folder: Path, tex
     assert again.goal is not None
     assert stitched.goal is not None
     assert again.goal.stitched is not None
+    assert again.recipe is not None
+    assert stitched.recipe is not None
     assert (again.recipe.inputs, stitched.recipe.inputs) == ("compressed", "dense")
     assert again.goal.profile == stitched.goal.profile
     assert again.goal.stitched.perplexity_ratio == stitched.results[0].ratio
@@ -105,6 +107,7 @@ def test_chosen_levels_are_solved_again_and_both_figures_shown(folder: Path, tex
 
 def test_stitched_weights_are_those_of_a_compression_with_dense_inputs(folder: Path, text: Path, tmp_path: Path) -> None:
     report = run(folder, text, tmp_path / "stitched", {"metric": "bytes", "factor": 2.5}, stitched=True)
+    assert report.recipe is not None
     recipe = {
         **report.recipe.options.model_dump(),
         "inputs": "dense",
@@ -251,7 +254,7 @@ def test_loss_of_a_profile_is_that_of_a_fresh_judge_whatever_was_judged_before(
 
     def judge() -> ProfileLoss:
         model = StreamedModel(building.job.checkpoint, building.device, torch.float32)
-        return ProfileLoss(model, database, ids_WL, Spill(tmp_path), torch.float32)
+        return ProfileLoss(model, Installed(model, database), ids_WL, Spill(tmp_path), torch.float32)
 
     one = judge()
     profiles = [tuple((number * step + step) % 3 for number in range(MATRICES)) for step in (1, 2, 5)]
@@ -267,7 +270,11 @@ def test_sensitivity_is_the_loss_of_one_matrix_alone_by_its_error(built: tuple[D
     assert list(kept) == list(database.names)
     model = StreamedModel(building.job.checkpoint, building.device, torch.float32)
     ids_1L = building.job.calibration.ids_WL[:1, :TOKENS]
-    judge, level, dense = ProfileLoss(model, database, ids_1L, Spill(tmp_path), torch.float32), probed_level(database), 2
+    judge, level, dense = (
+        ProfileLoss(model, Installed(model, database), ids_1L, Spill(tmp_path), torch.float32),
+        probed_level(database),
+        2,
+    )
     for number in (0, 6, 9, MATRICES - 1):
         alone = tuple(level if at == number else dense for at in range(MATRICES))
         expected = judge(alone) / database.errors[number][level]

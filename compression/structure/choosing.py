@@ -1,0 +1,241 @@
+"""From a requested speed-up to what each block keeps: times, database, what each half matters, races, search."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from compression import environment
+from compression.calibration import digest_of
+from compression.durable import write_durably
+from compression.errors import InvalidOptions
+from compression.events import Note, OnEvent, StageStarted
+from compression.goals.goal import Goal, SearchOptions
+from compression.goals.loss import ProfileLoss
+from compression.goals.losses import LossBook
+from compression.goals.result import CurvePoint, DatabaseUse, SearchResult
+from compression.goals.search import Profile, Step, search
+from compression.kept import Kept
+from compression.kept_hessians import KeptHessians
+from compression.kept_room import DATABASES_FOLDER
+from compression.memory import MemoryMeter
+from compression.models.activations import Spill
+from compression.models.checkpoint import Checkpoint
+from compression.models.streamed import StreamedModel
+from compression.preparation import Texts
+from compression.structure.correction import corrected
+from compression.structure.database import Building, Structures, build_structures, read_info
+from compression.structure.latency import measure_table, measured_in
+from compression.structure.mattering import harms_of
+from compression.structure.profiles import Levels, Profiles
+from compression.structure.race import raced
+from compression.structure.shrinking import Shrinking
+from compression.structure.timing import LatencyTable, RunEnvironment, check_reach, read_table
+from compression.structure.units import levels_of, structure_of
+
+TABLES_FOLDER = "latency"  # in the cache
+LOSSES_FILE = "losses.jsonl"  # in a database
+SEARCH = SearchOptions(inits=0, patience=8, neighbourhood=0.05, max_evaluations=40)
+
+LossOf = Callable[[Profile], float]
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a choice came to. Args: requested: speed-up."""
+
+    profile: Profile
+    profiles: Profiles
+    requested: float
+    structures: Structures
+    search: SearchResult
+    database: DatabaseUse
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """Everything that a choice is made from. Attributes: seconds: what its parts took."""
+
+    checkpoint: Checkpoint
+    model_digest: str
+    goal: Goal
+    texts: Texts
+    work: Path
+    cache: Path
+    device: torch.device
+    compute_dtype: torch.dtype
+    meter: MemoryMeter
+    on_event: OnEvent
+    spill: Spill
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def choose(self) -> Chosen:
+        """Raises: InvalidOptions: the speed-up is out of reach, with what is not."""
+        attention, ffn = structure_of(self.checkpoint.architecture)
+        levels = levels_of(attention), levels_of(ffn, self.goal.multiple_of)
+        table = self._timed("latency table", lambda: self._table(levels))
+        requested = self.goal.factor or table.dense_s / (self.goal.at_most or math.inf)
+        check_reach(table, [requested])
+        structures, use = self._timed("database", lambda: self._database(levels))
+        options = self.goal.search if "search" in self.goal.model_fields_set else SEARCH
+        loss_of = self._losses(structures, options)
+        self.on_event(StageStarted(stage="evaluating"))
+        self.on_event(Note(message="measuring how much each half of each block matters"))
+        by_choice = levels * self.checkpoint.architecture.blocks
+        harms = self._timed("what matters", lambda: harms_of(structures.errors(), by_choice, loss_of))
+        profiles = Profiles(table, levels, harms)
+        within_s = self._timed("races", lambda: self._corrected(profiles, requested))
+        profile, found = self._timed("search", lambda: self._searched(profiles, within_s, options, loss_of))
+        return Chosen(profile, profiles, requested, structures, found, use)
+
+    def _table(self, levels: Levels) -> LatencyTable:
+        """The times, measured once for every environment."""
+        here = measured_in(self.checkpoint, (self.goal.environment or RunEnvironment()).on(str(self.device)))
+        known = json.dumps([here.model_dump(), levels], sort_keys=True)
+        path = self.cache / TABLES_FOLDER / f"{hashlib.sha256(known.encode()).hexdigest()[:32]}.json"
+        if path.is_file():
+            table = read_table(path)
+            table.require(here, levels)
+            return table
+        self.on_event(Note(message=f"measuring what blocks take on {here.device_name}, {here.threads} threads"))
+        table = measure_table(self.checkpoint, here, levels, on_event=self.on_event)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, table.model_dump_json(indent=1).encode() + b"\n")
+        return table
+
+    def _database(self, levels: Levels) -> tuple[Structures, DatabaseUse]:
+        ids_WL = self.texts.calibration.ids_WL
+        key = {
+            "kind": "structures",
+            "model": self.model_digest,
+            "calibration": digest_of(ids_WL),
+            "levels": json.dumps(levels),
+            "device": f"{self.device.type} ({environment.name_of(self.device)})",
+            **environment.circumstances(self.device, self.compute_dtype),
+        }
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+        folder = self.cache / DATABASES_FOLDER / name
+        was_there = read_info(folder) is not None
+        self.on_event(Note(message=f"database of structures {name[:8]}: {'found' if was_there else 'to be built'}"))
+        self.on_event(StageStarted(stage="compressing"))
+        building = Building(
+            model=StreamedModel(self.checkpoint, self.device, torch.float32),
+            levels=levels,
+            key=key,
+            hessians=KeptHessians(
+                Kept(), self.model_digest, ids_WL, self.device, self.compute_dtype
+            ),  # the database keeps them
+            compute_dtype=self.compute_dtype,
+            spill=self.spill,
+            meter=self.meter,
+            on_event=self.on_event,
+        )
+        structures = build_structures(building, folder)
+        info = read_info(folder)
+        assert info is not None, "it has been built"
+        use = DatabaseUse(
+            key=name, levels=sum(map(len, levels)), size_bytes=info.size_bytes, seconds=info.seconds, was_there=was_there
+        )
+        return structures, use
+
+    def _losses(self, structures: Structures, options: SearchOptions) -> LossOf:
+        """The loss of a profile, measured once and kept with the database."""
+        windows_WL = self.texts.calibration.ids_WL[: options.windows, : options.tokens]
+        model = StreamedModel(self.checkpoint, self.device, torch.float32)
+        judge = ProfileLoss(model, Shrinking(structures), windows_WL, self.spill, self.compute_dtype, self.on_event)
+        book = LossBook(structures.folder / LOSSES_FILE, digest_of(windows_WL))
+        return lambda profile: book.or_measured(profile, judge)
+
+    def _corrected(self, profiles: Profiles, requested: float) -> float:
+        def speedup_within(within_s: float) -> float:
+            kept = profiles.kept(self._plain(profiles, within_s))
+            found = raced(self.checkpoint, kept, self.work, profiles.table.environment).speedup
+            by_table = profiles.table.dense_s / within_s
+            self.on_event(Note(message=f"by the table {by_table:.3f} times as fast, in a race {found:.3f}"))
+            return found
+
+        return corrected(profiles.table.dense_s / requested, profiles.table.fastest_s, requested, speedup_within)
+
+    def _plain(self, profiles: Profiles, within_s: float) -> Profile:
+        """The least expected harm. Raises: InvalidOptions: nothing is so fast."""
+        if self.goal.uniform:
+            found = min(profiles.uniform(within_s), key=profiles.harm, default=None)
+        else:
+            found = profiles.best(within_s)
+        if found is None:
+            kind = "a uniform model" if self.goal.uniform else "a model"
+            raise InvalidOptions("goal", f"{kind} of {within_s * 1e3:.3g} ms is out of reach", "a smaller speed-up")
+        return found
+
+    def _searched(
+        self, profiles: Profiles, within_s: float, options: SearchOptions, loss_of: LossOf
+    ) -> tuple[Profile, SearchResult]:
+        """The best profile found; never worse than the plain allocation, or than the best one that all blocks share."""
+
+        def with_weights(weights: Sequence[float]) -> Profile:
+            found = profiles.best(within_s, weights)
+            assert found is not None, "seen when it was raced"
+            return found
+
+        def tell(step: Step) -> None:
+            self.on_event(Note(message=f"search: loss {step.loss:.4g} after {step.evaluation} profiles"))
+
+        uniform = min(((loss_of(one), one) for one in profiles.uniform(within_s)), default=None)
+        if self.goal.uniform:
+            assert uniform is not None, "seen when it was raced"
+            loss, profile = uniform
+            return profile, _result(options, profiles, uniform, loss, loss, (Step(1, loss),), 1)
+        found = search(
+            with_weights,
+            loss_of,
+            len(profiles.harms),
+            inits=options.inits,
+            patience=options.patience,
+            neighbourhood=options.neighbourhood,
+            max_evaluations=options.max_evaluations,
+            seed=options.seed,
+            on_best=tell,
+        )
+        best = (found.loss, found.profile) if uniform is None else min((found.loss, found.profile), uniform)
+        return best[1], _result(
+            options, profiles, uniform, best[0], found.plain_loss, found.curve, found.evaluations, found.candidates
+        )
+
+    def _timed(self, what: str, work: Callable[[], Found]) -> Found:
+        begin = time.perf_counter()
+        found = work()
+        self.seconds[what] = round(time.perf_counter() - begin, 3)
+        return found
+
+
+def _result(
+    options: SearchOptions,
+    profiles: Profiles,
+    uniform: tuple[float, Profile] | None,
+    loss: float,
+    plain_loss: float,
+    curve: Sequence[Step],
+    evaluations: int,
+    candidates: int = 1,
+) -> SearchResult:
+    words = None
+    if uniform is not None:
+        heads, columns = profiles.kept(uniform[1])[0]
+        words = f"{heads} units of attention and {columns} columns"
+    return SearchResult(
+        options=options,
+        evaluations=evaluations,
+        candidates=candidates,
+        loss=loss,
+        plain_loss=plain_loss,
+        uniform_level=words,
+        uniform_loss=None if uniform is None else uniform[0],
+        curve=tuple(CurvePoint(evaluation=step.evaluation, loss=step.loss) for step in curve),
+    )

@@ -1,0 +1,73 @@
+"""A shrunk model on disk, checked: read back tensor by tensor, and loaded in a fresh process as a user would load it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from compression.errors import VerificationError
+from compression.formats.certificate import SHRUNK, certify, unverified
+from compression.models.checkpoint import Checkpoint
+from compression.probe import Probe
+from compression.report import Sample, Verification
+from compression.structure.loading import has_shapes
+from compression.structure.shrink import Cuts
+from compression.structure.units import structure_of
+from compression.verification import sample
+
+
+def verify_shrunk(
+    source: Checkpoint,
+    folder: Path,
+    cuts_of: Callable[[int], Cuts],
+    probe: Probe,
+    tokenizer: PreTrainedTokenizerBase,
+    scratch: Path | None,
+    device: torch.device,
+    memory_limit_bytes: int | None = None,
+) -> tuple[Verification, Sample | None, str | None]:
+    """The verdict, a sample, and why there is none.
+
+    Args: cuts_of: block -> what was evaluated of it. probe: what it gave. scratch: None: it is not loaded.
+    Raises: VerificationError: the files hold something else.
+    """
+    _read_back(Checkpoint(folder), cuts_of)
+    if scratch is None:
+        found = unverified("none", "the files were read back; loading them was not asked for").verification
+        return found, None, "no sample: the artifact was not loaded"
+    certificate = certify(
+        folder,
+        "dense",
+        probe,
+        scratch,
+        str(device),
+        parameters=source.parameters,
+        memory_limit_bytes=memory_limit_bytes,
+        loader=SHRUNK if has_shapes(folder) else None,
+    )
+    if probe.is_encoder:
+        return (
+            certificate.verification,
+            None,
+            f"no sample: {source.architecture.class_name} is an encoder and predicts no next token",
+        )
+    if certificate.generated is None:
+        return certificate.verification, None, f"no sample: {certificate.verification.detail}"
+    return certificate.verification, sample(source.folder, tokenizer, device, probe.ids_WL[0], certificate.generated), None
+
+
+def _read_back(written: Checkpoint, cuts_of: Callable[[int], Cuts]) -> None:
+    """Every output matrix that was solved. Raises: VerificationError: naming it."""
+    architecture = written.architecture
+    transposed = {matrix.name for matrix in architecture.matrices if matrix.is_transposed}
+    for index in range(architecture.blocks):
+        for half, cut in zip(structure_of(architecture), cuts_of(index), strict=True):
+            name = f"{architecture.block_path}.{index}.{half.output}.weight"
+            if cut.weights_RK is None:
+                continue
+            stored = written.stored_name(name)
+            found = None if stored is None else written.read([stored])[stored]
+            expected = cut.weights_RK.T if half.output in transposed else cut.weights_RK
+            if found is None or found.shape != expected.shape or not torch.equal(found, expected.to(found.dtype)):
+                raise VerificationError(f"{name}: the written file holds other weights than were evaluated")
