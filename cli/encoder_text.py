@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from cli.output import plain_table
 from compression.report import AccuracyResult, Report
-from compression.words import windows_words, with_error
+from compression.words import embedding_words, windows_words, with_error
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -16,7 +16,7 @@ def encoder_headlines(report: Report) -> Iterator[str]:
         yield (
             f"{result.text.source}: relative output error "
             f"{with_error(result.relative_error, result.relative_error_standard_error)}, "
-            f"cosine {with_error(result.cosine, result.cosine_standard_error)}"
+            f"cosine {with_error(result.cosine, result.cosine_standard_error)}{embedding_words(result)}"
         )
     if report.accuracy is not None:
         found = report.accuracy
@@ -29,7 +29,7 @@ def encoder_headlines(report: Report) -> Iterator[str]:
 
 def encoder_tables(report: Report) -> "Iterator[RenderableType]":
     if report.output_errors:
-        table = plain_table("text", "protocol", "windows", "relative output error", "cosine")
+        table = plain_table("text", "protocol", "windows", "relative output error", "cosine", "of embeddings", "same neighbour")
         for result in report.output_errors:
             table.add_row(
                 result.text.source,
@@ -37,6 +37,8 @@ def encoder_tables(report: Report) -> "Iterator[RenderableType]":
                 windows_words(result.text),
                 with_error(result.relative_error, result.relative_error_standard_error),
                 with_error(result.cosine, result.cosine_standard_error),
+                "" if result.embedding_cosine is None else f"{result.embedding_cosine:.4g}",
+                "" if result.neighbour_agreement is None else f"{result.neighbour_agreement:.1%}",
             )
         yield table
     if report.accuracy is not None:

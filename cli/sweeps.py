@@ -8,9 +8,9 @@ from cli import flags
 from cli.exits import EPILOG, CommandError, Exit
 from cli.groups import LimitFlags, OutputFlags, TextFlags, takes_groups
 from cli.listing import Json, print_rows, tell
-from cli.recipe_axes import NONE, Axes, RecipeList, axes, listed
+from cli.recipe_axes import NONE, PANEL, Axes, RecipeList, axes, listed
 from cli.service import DEFAULT_DATA_DIR, DataDir, Url, connect
-from compression.words import recipe_words, size
+from compression.words import goal_words, recipe_words, size
 
 if TYPE_CHECKING:
     from client import Sweep, SweepPoint
@@ -29,23 +29,31 @@ def submit(
     output: OutputFlags,
     grid: Axes = None,
     recipes: RecipeList = None,
+    goal: Annotated[
+        list[str] | None,
+        typer.Option("--goal", help="A goal as in `scalpel submit`, such as `latency/1.5`; repeatable.", rich_help_panel=PANEL),
+    ] = None,
+    runs_on: flags.RunsOn = None,
     label: flags.Label = None,
     device: flags.Device = None,
     is_json: Json = False,
     url: Url = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Ask for a job for each recipe and print the sweep's id.
+    """Ask for a job for each recipe and goal, and print the sweep's id. Examples:
 
-    Example: scalpel sweeps submit demo:smollm2-135m --grid bits=3,4 --grid group_size=32,64
+    scalpel sweeps submit demo:smollm2-135m --grid bits=3,4 --grid group_size=32,64
+
+    scalpel sweeps submit demo:smollm2-135m --goal latency/1.3 --goal latency/1.6
     """
     said = {"acceptance": limits.asked(), "output": output.asked(), "labels": flags.labels(label), "device": device}
     asked: dict[str, Any] = {**texts.asked(), **{name: value for name, value in said.items() if value}}
     wanted, made = listed(recipes), axes(grid)
-    if not wanted and not made:
-        raise CommandError(NONE, Exit.REFUSED)
+    goals = [flags.goal(goal=one, level=None, evaluations=None, stitched=False, runs_on=runs_on) for one in goal or ()]
+    if not wanted and not made and not goals:
+        raise CommandError(f"{NONE}, or a --goal such as latency/1.5", Exit.REFUSED)
     with connect(url, data_dir) as service:
-        sweep = service.sweep(flags.source(model), wanted, grid=made, **asked)
+        sweep = service.sweep(flags.source(model), wanted, grid=made, goals=[one for one in goals if one], **asked)
     if is_json:
         typer.echo(sweep.model_dump_json(indent=2))
         return
@@ -87,7 +95,7 @@ def forget(sweep_id: SweepId, is_json: Json = False, url: Url = None, data_dir: 
 def _show(sweep: "Sweep") -> None:
     from cli.output import console, plain_table
 
-    table = plain_table("", "job", "state", "recipe", "bytes", "bits", "zeros", "perplexity", "ratio", "KL")
+    table = plain_table("", "job", "state", "recipe", "bytes", "bits", "zeros", "perplexity", "ratio", "KL", "times as fast")
     for point in sorted(sweep.points, key=lambda point: point.figures.packed_bytes if point.figures else float("inf")):
         table.add_row(*_cells(point))
     shown = console()
@@ -97,11 +105,12 @@ def _show(sweep: "Sweep") -> None:
 
 def _cells(point: "SweepPoint") -> list[str]:
     said = {name: value for name, value in point.recipe.items() if (name, value) != ("inputs", "dense")}
-    first = [BEST if point.is_dominated is False else "", point.job_id, point.state, recipe_words(said)]
+    asked = recipe_words(said) if point.goal is None else goal_words(point.goal)
+    first = [BEST if point.is_dominated is False else "", point.job_id, point.state, asked]
     found = point.figures
     if found is None:
-        return [*first, point.error.title if point.error else "", *[""] * 5]
+        return [*first, point.error.title if point.error else "", *[""] * 6]
     loss = found.output_error if found.perplexity_ratio is None else found.perplexity_ratio
-    numbers = (found.perplexity, loss, found.kl)
+    numbers = (found.perplexity, loss, found.kl, found.speedup)
     width = [size(found.packed_bytes), f"{found.bits_per_weight:.4g}", f"{found.sparsity:.1%}"]
     return [*first, *width, *("" if number is None else f"{number:.4g}" for number in numbers)]

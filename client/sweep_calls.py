@@ -24,16 +24,18 @@ class Figures(Answered):
     perplexity_ratio: float | None = None
     kl: float | None = None
     output_error: float | None = None
+    speedup: float | None = None
     outcome: str | None = None
     seconds: float
 
 
 class SweepPoint(Answered):
-    """One recipe, which is a job like any other. `is_dominated`: another point is smaller and loses less."""
+    """One recipe or goal, which is a job like any other. `is_dominated`: another point is smaller and loses less."""
 
     job_id: str
     state: str
     recipe: dict[str, Any]
+    goal: dict[str, Any] | None = None
     figures: Figures | None = None
     is_dominated: bool | None = None
     error: JobError | None = None
@@ -71,10 +73,13 @@ class SweepCalls(Core):
         recipes: Iterable[Mapping[str, Any]] = (),
         *,
         grid: Mapping[str, Iterable[Any]] | None = None,
+        goals: Iterable[Mapping[str, Any]] = (),
         **parts: Unpack[Parts],
     ) -> Flow[Sweep]:
-        """Ask for a job for each recipe, and for each combination of the grid's values. `parts` are those of `submit`."""
+        """Ask for a job for each recipe, each combination of the grid's values and each goal. `parts`: those of `submit`."""
         said: dict[str, Any] = {"recipes": [dict(recipe) for recipe in recipes]}
+        if found := [dict(goal) for goal in goals]:
+            said["goals"] = found
         if grid is not None:
             said["grid"] = {option: list(values) for option, values in grid.items()}
         return self._call(Sweep, "POST", "/v1/sweeps", json={"model": model, **said, **parts})

@@ -24,6 +24,7 @@ class Figures(BaseModel):
     perplexity_ratio: float | None = Field(None, description="To the dense model's.")
     kl: float | None = Field(None, description="Mean over tokens, in nats.")
     output_error: float | None = Field(None, description="Of an encoder's last hidden states, relative.")
+    speedup: float | None = Field(None, description="Measured, of a model that was cut to be faster.")
     outcome: Outcome | None = Field(None, description="Of the verdict.")
     seconds: float = Field(description="All stages together.")
 
@@ -49,6 +50,7 @@ def figures(report: Report) -> Figures:
         perplexity_ratio=result.ratio if result else None,
         kl=result.kl if result else None,
         output_error=of_encoder.relative_error if of_encoder else None,
+        speedup=report.structure.speed.measured if report.structure else None,
         outcome=report.verdict.outcome if report.verdict else None,
         seconds=sum(report.seconds.values()),
     )

@@ -9,7 +9,7 @@ from compression.options import LayerOptions
 from compression.report import Report
 from compression.structure.words import made_words, structure_line
 from compression.verdict import NO_VERDICT
-from compression.words import failures_words, perplexity_words, recipe_words, size, sparsity, with_error
+from compression.words import embedding_words, failures_words, perplexity_words, recipe_words, size, sparsity, with_error
 
 LESS_LOSS = "To lose less, ask for fewer zeros or more bits, leave the worst layers alone, or calibrate on more windows."
 LESS_LOSS_FASTER = "To lose less, ask for a smaller speed-up, calibrate on more windows, or train what is left."
@@ -97,7 +97,7 @@ def _losses(report: Report) -> Iterator[str]:
     for error in report.output_errors:
         yield (
             f"{error.text.source}: relative output error "
-            f"{with_error(error.relative_error, error.relative_error_standard_error)}, cosine {error.cosine:.4g}."
+            f"{with_error(error.relative_error, error.relative_error_standard_error)}, cosine {error.cosine:.4g}{embedding_words(error)}."
         )
     if report.accuracy is not None:
         found = report.accuracy

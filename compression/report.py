@@ -132,6 +132,12 @@ class OutputErrorResult(_Section):
     relative_error_standard_error: float | None = Field(description="Over windows; null with a single one.")
     cosine: float = Field(description="Mean over tokens of the cosine between the two models' states.")
     cosine_standard_error: float | None = Field(description="Over windows; null with a single one.")
+    embedding_cosine: float | None = Field(
+        None, description="Mean over windows of the cosine between their embeddings, the means of last hidden states over tokens."
+    )
+    neighbour_agreement: float | None = Field(
+        None, description="Share of windows whose nearest other one, by cosine, is the same in both; null with fewer than 3."
+    )
 
 
 class AccuracyResult(_Section):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from compression.report import Check, Coverage, EvaluationResult, Perplexity, Sizes, TextSet, Verdict
+    from compression.report import Check, Coverage, EvaluationResult, OutputErrorResult, Perplexity, Sizes, TextSet, Verdict
 
 FIGURES = {
     "perplexity_ratio": "perplexity ratio",
@@ -72,6 +72,15 @@ def quality_words(result: "EvaluationResult") -> str:
         f"{result.text.source}: perplexity {perplexity_words(result.dense)} -> {perplexity_words(result.compressed)} "
         f"(x{result.ratio:.4g}), top-1 agreement {result.top1_agreement:.1%}"
     )
+
+
+def embedding_words(result: "OutputErrorResult") -> str:
+    """`, of embeddings 0.98 (same nearest neighbour for 95.0%)`; nothing where they are not known."""
+    if result.embedding_cosine is None:
+        return ""
+    agreement = result.neighbour_agreement
+    same = "" if agreement is None else f" (same nearest neighbour for {agreement:.1%})"
+    return f", of embeddings {result.embedding_cosine:.4g}{same}"
 
 
 def sizes_words(sizes: "Sizes") -> str:

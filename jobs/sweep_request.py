@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from compression.errors import InvalidOptions
+from compression.goals.goal import Goal
 from compression.protocol import Acceptance, Calibration, Evaluation, Output
 from compression.recipe import Recipe, parse_recipe, resolve
 from compression.recipe_grid import grid
@@ -13,11 +14,11 @@ from jobs.needs import Device
 from jobs.request import JobRequest, Labels, Priority
 
 MAX_POINTS = 64
-OWN = ("recipes", "grid")  # fields that a job does not have
+OWN = ("recipes", "grid", "goals")  # fields that a job does not have
 
 
 class SweepRequest(BaseModel):
-    """A sweep as submitted: recipes one by one, or the values of options, of which all combinations are made, or both."""
+    """A sweep as submitted: recipes one by one, the values of options, of which all combinations are made, and goals."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -28,6 +29,10 @@ class SweepRequest(BaseModel):
                     "model": "demo:smollm2-135m",
                     "grid": {"bits": [3, 4], "group_size": [32, 64]},
                     "output": {"format": "compressed-tensors"},
+                },
+                {
+                    "model": "demo:smollm2-135m",
+                    "goals": [{"metric": "latency", "factor": 1.3}, {"metric": "latency", "factor": 1.6}],
                 },
             ]
         },
@@ -41,6 +46,9 @@ class SweepRequest(BaseModel):
         default_factory=dict,
         max_length=16,
         description="Option of a recipe -> its values; null: not said. Combinations that contradict themselves are left out.",
+    )
+    goals: tuple[Goal, ...] = Field(
+        (), max_length=MAX_POINTS, description="A family of results: each as a job's goal; what they are chosen from is built once."
     )
     calibration: Calibration = Field(default_factory=Calibration)
     evaluation: Evaluation = Field(default_factory=Evaluation)
@@ -62,9 +70,9 @@ class LeftOut(BaseModel):
 
 
 def job_requests(request: SweepRequest) -> tuple[tuple[JobRequest, ...], tuple[LeftOut, ...]]:
-    """The jobs of a sweep in order, each recipe once, and the combinations that were left out.
+    """The jobs of a sweep in order, each recipe and goal once, and the combinations that were left out.
 
-    Raises: InvalidOptions: there is no recipe, or too many.
+    Raises: InvalidOptions: there is nothing to do, or too much.
     """
     recipes = list(request.recipes)
     left_out: tuple[LeftOut, ...] = ()
@@ -72,12 +80,15 @@ def job_requests(request: SweepRequest) -> tuple[tuple[JobRequest, ...], tuple[L
         made = grid(request.grid, request.output.format)
         recipes += made.recipes
         left_out = tuple(LeftOut(recipe=dict(said), reason=reason) for said, reason in made.left_out)
-    if not recipes:
-        raise InvalidOptions("recipes", "a sweep needs some", "recipes, or a grid such as {bits: [3, 4]}")
-    if len(recipes) > MAX_POINTS:
-        raise InvalidOptions("grid", f"{len(recipes)} recipes are more than {MAX_POINTS}", "fewer values")
+    goals = [goal.model_dump(mode="json", exclude_unset=True) for goal in dict.fromkeys(request.goals)]
+    if not recipes and not goals:
+        raise InvalidOptions("recipes", "a sweep needs some", "recipes, a grid such as {bits: [3, 4]}, or goals")
+    if len(recipes) + len(goals) > MAX_POINTS:
+        raise InvalidOptions("grid", f"{len(recipes) + len(goals)} points are more than {MAX_POINTS}", "fewer values")
     common = request.model_dump(mode="json", exclude_unset=True, exclude=set(OWN))
-    return tuple(JobRequest.model_validate({**common, "recipe": said}) for said in _once(recipes, request)), left_out
+    said: list[dict[str, Any]] = [{"recipe": recipe} for recipe in _once(recipes, request)]
+    said += [{"goal": goal} for goal in goals]
+    return tuple(JobRequest.model_validate({**common, **one}) for one in said), left_out
 
 
 def _once(recipes: list[Recipe], request: SweepRequest) -> list[dict[str, Any]]:

@@ -20,11 +20,12 @@ class _View(BaseModel):
 
 
 class SweepPoint(_View):
-    """One recipe: a job like any other."""
+    """One recipe or goal: a job like any other."""
 
     job_id: str
     state: State
-    recipe: dict[str, Any] = Field(description="As asked.")
+    recipe: dict[str, Any] = Field(description="As asked; empty where a goal is.")
+    goal: dict[str, Any] | None = Field(None, description="As asked.")
     figures: Figures | None = Field(description="Of the job's report; null while there is none.")
     is_dominated: bool | None = Field(
         description="Another point takes no more packed bytes and loses no more, and is better in one; null without figures."
@@ -68,6 +69,7 @@ def sweep_view(sweep: Sweep, jobs: Sequence[Job], figures: Mapping[str, Figures]
                 job_id=job.id,
                 state=job.state,
                 recipe=dict(job.request.get("recipe", {})),
+                goal=job.request.get("goal"),
                 figures=figures.get(job.id),
                 is_dominated=dominated.get(job.id),
                 error=None if job.error is None else Failure.model_validate(job.error),
