@@ -29,7 +29,9 @@ def encoder_headlines(report: Report) -> Iterator[str]:
 
 def encoder_tables(report: Report) -> "Iterator[RenderableType]":
     if report.output_errors:
-        table = plain_table("text", "protocol", "windows", "relative output error", "cosine", "of embeddings", "same neighbour")
+        table = plain_table(
+            "text", "protocol", "windows", "relative output error", "cosine", "of embeddings", "same neighbour"
+        )
         for result in report.output_errors:
             table.add_row(
                 result.text.source,

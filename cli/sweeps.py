@@ -31,7 +31,9 @@ def submit(
     recipes: RecipeList = None,
     goal: Annotated[
         list[str] | None,
-        typer.Option("--goal", help="A goal as in `scalpel submit`, such as `latency/1.5`; repeatable.", rich_help_panel=PANEL),
+        typer.Option(
+            "--goal", help="A goal as in `scalpel submit`, such as `latency/1.5`; repeatable.", rich_help_panel=PANEL
+        ),
     ] = None,
     runs_on: flags.RunsOn = None,
     label: flags.Label = None,

@@ -61,7 +61,9 @@ def summarise_errors(text: TextSet, errors: Sequence[WindowError]) -> OutputErro
     """Means and standard errors over windows."""
     relative, relative_error = mean_and_error([error.relative_error for error in errors])
     cosine, cosine_error = mean_and_error([error.cosine for error in errors])
-    dense_WD, compressed_WD = (torch.stack(found) for found in zip(*((e.dense_D, e.compressed_D) for e in errors), strict=True))
+    dense_WD, compressed_WD = (
+        torch.stack(found) for found in zip(*((e.dense_D, e.compressed_D) for e in errors), strict=True)
+    )
     return OutputErrorResult(
         text=text,
         relative_error=relative,

@@ -133,7 +133,8 @@ class OutputErrorResult(_Section):
     cosine: float = Field(description="Mean over tokens of the cosine between the two models' states.")
     cosine_standard_error: float | None = Field(description="Over windows; null with a single one.")
     embedding_cosine: float | None = Field(
-        None, description="Mean over windows of the cosine between their embeddings, the means of last hidden states over tokens."
+        None,
+        description="Mean over windows of the cosine between their embeddings, the means of last hidden states over tokens.",
     )
     neighbour_agreement: float | None = Field(
         None, description="Share of windows whose nearest other one, by cosine, is the same in both; null with fewer than 3."

@@ -48,7 +48,9 @@ class SweepRequest(BaseModel):
         description="Option of a recipe -> its values; null: not said. Combinations that contradict themselves are left out.",
     )
     goals: tuple[Goal, ...] = Field(
-        (), max_length=MAX_POINTS, description="A family of results: each as a job's goal; what they are chosen from is built once."
+        (),
+        max_length=MAX_POINTS,
+        description="A family of results: each as a job's goal; what they are chosen from is built once.",
     )
     calibration: Calibration = Field(default_factory=Calibration)
     evaluation: Evaluation = Field(default_factory=Evaluation)
