@@ -97,7 +97,8 @@ def _losses(report: Report) -> Iterator[str]:
     for error in report.output_errors:
         yield (
             f"{error.text.source}: relative output error "
-            f"{with_error(error.relative_error, error.relative_error_standard_error)}, cosine {error.cosine:.4g}{embedding_words(error)}."
+            f"{with_error(error.relative_error, error.relative_error_standard_error)}, "
+            f"cosine {error.cosine:.4g}{embedding_words(error)}."
         )
     if report.accuracy is not None:
         found = report.accuracy
