@@ -26,6 +26,7 @@ from cli import (
     maintain,
     migrate,
     models,
+    profile,
     publish,
     report,
     serve,
@@ -74,7 +75,7 @@ COMMANDS = {
     "Before a job": (estimate.estimate, catalog.methods, catalog.formats),
     "Jobs": (jobs.jobs, show.show, compare.compare, act.cancel, act.pause, act.resume, act.retry, delete.delete),
     "With a result": (export.export, publish.publish),
-    "Without a service": (compress.compress, sweep.sweep, evaluate.evaluate),
+    "Without a service": (compress.compress, sweep.sweep, profile.profile, evaluate.evaluate),
     "Operate a service": (workers.workers, migrate.migrate, api.api, maintain.maintain, worker.worker),
 }
 GROUPS = {

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from api.dashboard.templates import asked
 from api.dashboard.templates import size as size_words
 from compression.report import EvaluationResult, Report
 from jobs.view import JobView
@@ -33,6 +34,7 @@ class Dot:
     x: float
     y: float
     number: int
+    job_id: str
     words: str
     is_dominated: bool
 
@@ -82,7 +84,8 @@ def pareto(contenders: Sequence[Contender]) -> Picture | None:
             across(size),
             down(ratio),
             number,
-            f"{number}: {size_words(size)}, perplexity x {ratio:.4g}",
+            contenders[number - 1].job.id,
+            f"{number}: {asked(contenders[number - 1].job)}, {size_words(size)}, perplexity x {ratio:.4g}",
             is_dominated(size, ratio, [(size, ratio) for _, size, ratio in points]),
         )
         for number, size, ratio in points

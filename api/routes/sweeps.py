@@ -34,17 +34,19 @@ router = APIRouter(prefix="/v1/sweeps", tags=["sweeps"])
 
 @router.post("", status_code=status.HTTP_202_ACCEPTED)
 def submit(request: SweepRequest, caller: Writer, as_tenant: AsTenant, context: InContext, once: Once) -> SweepView:
-    """Queue a job for each recipe, all of them or none. What they share is computed by the first and kept for the others."""
+    """Queue a job for each recipe and goal, all of them or none. What they share is computed by the first and kept."""
     asked, left_out = job_requests(request)
     limit_s = run_limit_s(request.limits, context.settings)
     brought = Brought(context.sessions, caller.tenant_id)
     checked = []
+    recipes = sum(one.goal is None for one in asked)
     for number, one in enumerate(asked):
         try:
             resolved = check_request(one)
             checked.append((one, resolved, foretell(one, resolved, as_tenant, brought)))
         except InvalidOptions as error:
-            raise InvalidOptions(f"recipes.{number}.{error.field}", error.reason, error.allowed) from error
+            place = f"recipes.{number}" if one.goal is None else f"goals.{number - recipes}"
+            raise InvalidOptions(f"{place}.{error.field}", error.reason, error.allowed) from error
     with context.sessions.begin() as session:
         sweep = sweeps.begin(session, caller.tenant_id, request, left_out)
         for position, (one, resolved, foretold) in enumerate(checked):

@@ -13,7 +13,6 @@ import torch
 
 from compression import environment
 from compression.calibration import digest_of
-from compression.durable import write_durably
 from compression.errors import InvalidOptions
 from compression.events import Note, OnEvent, StageStarted
 from compression.goals.goal import Goal, SearchOptions
@@ -31,15 +30,14 @@ from compression.models.streamed import StreamedModel
 from compression.preparation import Texts
 from compression.structure.correction import corrected
 from compression.structure.database import Building, Structures, build_structures, read_info
-from compression.structure.latency import measure_table, measured_in
+from compression.structure.latency import kept_table
 from compression.structure.mattering import harms_of
 from compression.structure.profiles import Levels, Profiles
 from compression.structure.race import raced
 from compression.structure.shrinking import Shrinking
-from compression.structure.timing import LatencyTable, RunEnvironment, check_reach, read_table
+from compression.structure.timing import LatencyTable, RunEnvironment, check_reach
 from compression.structure.units import levels_of, structure_of
 
-TABLES_FOLDER = "latency"  # in the cache
 LOSSES_FILE = "losses.jsonl"  # in a database
 SEARCH = SearchOptions(inits=0, patience=8, neighbourhood=0.05, max_evaluations=40)
 
@@ -82,6 +80,9 @@ class Choosing:
         levels = levels_of(attention), levels_of(ffn, self.goal.multiple_of)
         table = self._timed("latency table", lambda: self._table(levels))
         requested = self.goal.factor or table.dense_s / (self.goal.at_most or math.inf)
+        if requested <= 1:
+            reason = f"the model takes {table.dense_s * 1e3:.3g} ms as it is"
+            raise InvalidOptions("goal.at_most", reason, f"less than {table.dense_s:.3g} (seconds)")
         check_reach(table, [requested])
         structures, use = self._timed("database", lambda: self._database(levels))
         options = self.goal.search if "search" in self.goal.model_fields_set else SEARCH
@@ -96,19 +97,8 @@ class Choosing:
         return Chosen(profile, profiles, requested, structures, found, use)
 
     def _table(self, levels: Levels) -> LatencyTable:
-        """The times, measured once for every environment."""
-        here = measured_in(self.checkpoint, (self.goal.environment or RunEnvironment()).on(str(self.device)))
-        known = json.dumps([here.model_dump(), levels], sort_keys=True)
-        path = self.cache / TABLES_FOLDER / f"{hashlib.sha256(known.encode()).hexdigest()[:32]}.json"
-        if path.is_file():
-            table = read_table(path)
-            table.require(here, levels)
-            return table
-        self.on_event(Note(message=f"measuring what blocks take on {here.device_name}, {here.threads} threads"))
-        table = measure_table(self.checkpoint, here, levels, on_event=self.on_event)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, table.model_dump_json(indent=1).encode() + b"\n")
-        return table
+        wanted = (self.goal.environment or RunEnvironment()).on(str(self.device))
+        return kept_table(self.checkpoint, wanted, levels, self.cache, self.on_event)
 
     def _database(self, levels: Levels) -> tuple[Structures, DatabaseUse]:
         ids_WL = self.texts.calibration.ids_WL

@@ -10,19 +10,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from compression import environment
+from compression.durable import write_durably
 from compression.errors import InvalidOptions
 from compression.events import Note, OnEvent, ignore_events
 from compression.models.checkpoint import Checkpoint
 from compression.models.streamed import BlockCall, StreamedModel
 from compression.structure.shrink import Cut, Cuts, shrunk_block
-from compression.structure.timing import LatencyTable, Measured, RunEnvironment
+from compression.structure.timing import LatencyTable, Measured, RunEnvironment, read_table
 from compression.structure.units import structure_of
 
+TABLES_FOLDER = "latency"  # in the cache
 STACK_BYTES = 2**29  # of weights; what is read anew for each forward of a stack
 RUNS, WARM_UP = 5, 2
 LIBRARIES = ("torch", "transformers")
@@ -88,6 +91,31 @@ def measure_table(
             ffn_s=found[1],
             fixed_s=stack.outside_s() + checkpoint.architecture.blocks * empty_s,
         )
+
+
+def kept_table(
+    checkpoint: Checkpoint,
+    wanted: RunEnvironment,
+    levels: tuple[Sequence[int], Sequence[int]],
+    cache: Path,
+    on_event: OnEvent = ignore_events,
+) -> LatencyTable:
+    """The times of an environment: measured once, then found in the cache.
+
+    Raises: InvalidOptions: as `measured_in`.
+    """
+    here = measured_in(checkpoint, wanted)
+    known = json.dumps([here.model_dump(), levels], sort_keys=True)
+    path = cache / TABLES_FOLDER / f"{hashlib.sha256(known.encode()).hexdigest()[:32]}.json"
+    if path.is_file():
+        table = read_table(path)
+        table.require(here, levels)
+        return table
+    on_event(Note(message=f"measuring what blocks take on {here.device_name}, {here.threads} threads"))
+    table = measure_table(checkpoint, here, levels, on_event=on_event)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, table.model_dump_json(indent=1).encode() + b"\n")
+    return table
 
 
 class _Stack:

@@ -20,6 +20,7 @@ SWEEP: dict[str, Any] = {
     "grid": {"sparsity": [0.5, 0.75], "pattern": ["2:4"], "method": ["magnitude", "sparsegpt"]},
     "labels": {"team": "search"},
 }
+ALONE: dict[str, Any] = {"recipes": [], "grid": {}}
 
 
 def report(ratio: float, packed_bits: float) -> bytes:
@@ -53,6 +54,18 @@ def test_sweep_is_a_job_for_each_recipe_and_tells_what_was_left_out(web: TestCli
     assert (listed["id"], listed["jobs"]) == (sweep["id"], {"queued": 3})
 
 
+def test_a_family_of_goals_is_a_job_for_each(web: TestClient) -> None:
+    goals = [{"metric": "latency", "factor": factor} for factor in (1.3, 1.6, 1.3)]
+    answer = web.post("/v1/sweeps", json={"model": MODEL, "goals": goals})
+    assert answer.status_code == 202, answer.text
+    sweep = answer.json()
+    assert [point["goal"] for point in sweep["points"]] == goals[:2]
+    assert [point["recipe"] for point in sweep["points"]] == [{}, {}]
+    job = web.get(f"/v1/jobs/{sweep['points'][1]['job_id']}").json()
+    assert job["request"] == {"model": MODEL, "goal": goals[1]}
+    assert job["estimate"]["disk"]["scratch_bytes"] > 0
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -62,9 +75,11 @@ def test_sweep_is_a_job_for_each_recipe_and_tells_what_was_left_out(web: TestCli
         ({"recipes": [{"bits": 4}], "grid": {"bits": [99]}}, "grid"),
         ({"grid": {"damp": [0.01 + number / 1000 for number in range(40)], "bits": [3, 4]}, "recipes": []}, "grid"),
         ({"calibration": {"nsamples": 0}}, "calibration.nsamples"),
+        ({"goals": [{"metric": "latency", "factor": 1.5}], "output": {"format": "gptq"}, **ALONE}, "goals.0.output.format"),
+        ({"goals": [{"metric": "latency", "factor": 0.5}]}, "goals.0.factor"),
         ({"colour": "red"}, "colour"),
     ],
-    ids=["none", "contradiction", "width", "empty grid", "too many", "calibration", "unknown"],
+    ids=["none", "contradiction", "width", "empty grid", "too many", "calibration", "packed", "slower", "unknown"],
 )
 def test_what_any_point_would_refuse_is_refused_and_leaves_no_job(web: TestClient, change: dict[str, Any], field: str) -> None:
     answer = web.post("/v1/sweeps", json={**SWEEP, **change})

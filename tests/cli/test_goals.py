@@ -38,9 +38,12 @@ def test_goal_is_reached_right_here_and_told(scalpel: Scalpel, tiny: Path, tmp_p
         (["--goal", "bytes/2", "--level", "four"], "'four' is no option=value"),
         (["--goal", "bytes/2", "--level", "bits=99", "--level", "dense"], "goal.levels.0"),
         (["--goal", "bytes/90", "--format", "compressed-tensors"], "out of reach (allowed: a factor of at most"),
-        (["--goal", "latency<=3"], "zeros and few bits make a matrix no faster"),
+        (["--goal", "latency/2", "--format", "gptq"], "a smaller model with dense weights"),
+        (["--goal", "latency/2", "--runs-on", "batch"], "--runs-on: 'batch' is no option=value"),
+        (["--goal", "latency/2", "--runs-on", "batch=0"], "goal.environment.batch"),
+        (["--uniform"], "are about a --goal"),
     ],
-    ids=["words", "recipe", "no goal", "level", "bits", "out of reach", "latency"],
+    ids=["words", "recipe", "no goal", "level", "bits", "out of reach", "packed", "runs on", "batch", "uniform"],
 )
 def test_goal_that_cannot_be_is_refused(
     scalpel: Scalpel, tiny: Path, tmp_path: Path, arguments: list[object], words: str

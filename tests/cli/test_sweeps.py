@@ -33,6 +33,16 @@ def test_sweep_is_asked_for_shown_listed_and_forgotten(service: Served, scalpel:
     assert scalpel("sweeps", "list").out.strip() == "no sweeps"
 
 
+def test_a_family_of_goals_is_asked_for(service: Served, scalpel: Scalpel) -> None:
+    goals = ["--goal", "latency/1.3", "--goal", "latency/1.6", "--runs-on", "batch=8"]
+    ran = scalpel("sweeps", "submit", MODEL, *goals)
+    assert ran.code == Exit.OK, ran.err
+    shown = scalpel("sweeps", "show", ran.out.strip())
+    assert "latency / 1.3" in shown.out and "latency / 1.6" in shown.out
+    as_json = json.loads(scalpel("sweeps", "show", ran.out.strip(), "--json").out)
+    assert [point["goal"]["environment"] for point in as_json["points"]] == [{"batch": 8}] * 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -144,17 +144,27 @@ def test_a_goal_stands_in_place_of_a_recipe() -> None:
     assert again == request
 
 
+def test_a_goal_of_latency_is_for_dense_weights_and_needs_no_recipe() -> None:
+    goal = {"metric": "latency", "factor": 1.5, "environment": {"batch": 8}, "uniform": True}
+    request = JobRequest.model_validate({"model": "demo:smollm2-135m", "goal": goal})
+    resolved = check_request(request)
+    assert resolved is not None and resolved.inputs == "dense"
+    assert JobRequest.model_validate(request.model_dump(mode="json", exclude_unset=True)) == request
+
+
 @pytest.mark.parametrize(
     ("fields", "at_fault"),
     [
         ({"goal": {"metric": "bytes", "factor": 2}}, "output.format"),
-        ({"goal": {"metric": "latency", "factor": 2}}, "goal"),
-        ({"goal": {"metric": "latency", "at_most": 2}}, "goal.metric"),
+        ({"goal": {"metric": "latency", "factor": 2}, "output": {"format": "gptq"}}, "output.format"),
+        ({"goal": {"metric": "latency", "factor": 2}, "recipe": {"ignore": ["*.v_proj"]}}, "recipe.ignore"),
+        ({"goal": {"metric": "latency", "factor": 2, "levels": [{"bits": 4}]}}, "goal"),
+        ({"goal": {"metric": "bytes", "factor": 2, "uniform": True}}, "goal"),
         ({"goal": {"metric": "flops", "factor": 2}, "recipe": {"bits": 4}}, "recipe.bits"),
         ({"goal": {"metric": "flops", "factor": 2, "levels": [{"method": "rtn", "sparsity": 0.5}, None]}}, "goal.levels.0"),
         ({"goal": {"metric": "flops", "factor": 2}, "task": "evaluate"}, "goal"),
     ],
-    ids=["dense", "factor of latency", "latency", "recipe", "level", "evaluation"],
+    ids=["dense", "packed", "ignore", "levels of latency", "uniform bytes", "recipe", "level", "evaluation"],
 )
 def test_a_goal_that_no_model_can_give_is_refused_with_its_field(fields: dict[str, object], at_fault: str) -> None:
     with pytest.raises((InvalidOptions, ValidationError)) as refused:

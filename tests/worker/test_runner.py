@@ -22,6 +22,7 @@ from jobs.access.tables import LOCAL_TENANT_ID as OURS
 from jobs.database import Sessions
 from jobs.estimating.estimates import Estimate
 from jobs.estimating.rates import TimeEstimate, expected_times
+from jobs.exports import solutions
 from jobs.settings import Settings
 from jobs.states import State
 from jobs.store.artifacts import artifact_store
@@ -265,6 +266,35 @@ def test_a_goal_is_reached_and_the_next_one_on_the_model_finds_its_database(
         assert report.sizes.artifact_bytes <= report.sizes.source_bytes / factor
     assert [report.goal and report.goal.database.was_there for report in reports] == [False, True]
     assert len({report.goal and report.goal.database.key for report in reports}) == 1
+
+
+def test_a_model_is_made_faster_and_its_artifact_says_by_how_much(
+    settings: Settings, sessions: Sessions, submit: Submit
+) -> None:
+    text = settings.model_roots[0] / "text.txt"
+    text.write_text(tiny_models.text())
+    environment = {"batch": 16, "seqlen": 64, "threads": 1}  # much of the time is then spent on what can be cut out
+    search = {"max_evaluations": 2, "windows": 1, "tokens": 16}
+    job_id = submit(
+        model=str(tiny_models.save(settings.model_roots[0] / "llama", "llama-wide")),
+        recipe={},
+        goal={"metric": "latency", "factor": 1.1, "multiple_of": 8, "environment": environment, "search": search},
+        calibration={"source": str(text), "nsamples": 4, "seqlen": 32},
+        evaluation={"sources": [str(text)], "windows": 2, "seqlen": 32},
+    )
+    store = artifact_store(settings)
+    Supervisor(Host(settings, sessions, store, os.environ, threading.Event())).work_off()
+    job = read_job(sessions, job_id)
+    assert job.state is State.SUCCEEDED, job.error
+    with sessions() as session:
+        report = Report.model_validate_json(b"".join(store.stream(repository.report(session, OURS, job_id).sha256)))
+        names = {file.name for file in repository.artifacts(session, OURS, job_id)}
+        assert not solutions(session, job_id)  # nothing that another format could be written of
+    assert report.structure is not None and report.recipe is None
+    assert report.structure.parameters_left < report.structure.parameters
+    assert report.structure.speed.measured > 0
+    assert report.verification.verdict == "ok"
+    assert ("load_shrunk.py" in names) is not report.structure.is_plain
 
 
 def test_what_an_evaluation_needs_survives_the_line(spec: RunSpec) -> None:

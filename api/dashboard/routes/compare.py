@@ -6,23 +6,28 @@ from urllib.parse import urlencode
 from fastapi import Query, Request, Response
 
 from api.auth import Reader
-from api.context import InContext
+from api.context import Context, InContext
 from api.dashboard.pages import go_to, page_router, show
 from api.dashboard.pareto import Contender, pareto
 from api.dashboard.reports import read_report
 from api.routes import jobs, sweeps
 from compression.report import Report
+from jobs.access.keys import Caller
+from jobs.states import State
 
 router = page_router()
 
-MOST = 24  # reports are read for it, and a picture holds no more
+MOST = 48  # reports are read for it, and a picture holds no more
 Chosen = Annotated[list[str] | None, Query(alias="job", max_length=100)]
+Model = Annotated[str | None, Query(max_length=1024)]
 
 
 @router.get("/compare")
-def compare(request: Request, caller: Reader, context: InContext, chosen: Chosen = None) -> Response:
+def compare(request: Request, caller: Reader, context: InContext, chosen: Chosen = None, model: Model = None) -> Response:
+    """The chosen jobs, and with `model` the newest results of it all."""
+    wanted = list(dict.fromkeys([*(chosen or ()), *(_results(model, caller, context) if model else ())]))
     contenders: list[Contender] = []
-    for job_id in dict.fromkeys(chosen or ()):
+    for job_id in wanted:
         if len(contenders) == MOST:
             break
         job = jobs.read_job(job_id, caller, context, Response())
@@ -34,10 +39,16 @@ def compare(request: Request, caller: Reader, context: InContext, chosen: Chosen
         contenders=contenders,
         picture=pareto(contenders),
         models=sorted({contender.job.model for contender in contenders}),
-        is_cut=len(set(chosen or ())) > MOST,
+        is_cut=len(wanted) > MOST,
         most=MOST,
         may_write="write" in caller.scopes,
     )
+
+
+def _results(model: str, caller: Caller, context: Context) -> list[str]:
+    """Ids of jobs that made something of this model, the newest first; one more than are shown."""
+    found = jobs.list_jobs(caller, context, State.SUCCEEDED, model, limit=MOST + 1).items
+    return [job.id for job in found if job.task != "evaluate"]
 
 
 @router.get("/sweeps/{sweep_id}")

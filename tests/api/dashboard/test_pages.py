@@ -72,6 +72,17 @@ def test_comparison_and_clone_open_no_foreign_job(app: FastAPI, house: House, se
     assert job_id not in stranger.get("/").text + stranger.get("/jobs").text
 
 
+def test_all_results_of_a_model_are_compared_and_none_of_others(
+    visitor: Visitor, submit: Submit, worker: Worker, house: House
+) -> None:
+    ids = [house.solved_job(), house.solved_job()]
+    waiting, other = submit(), submit(model="demo:minilm-l6", recipe={"bits": 4})
+    page = visitor.get("/compare?model=demo:smollm2-135m").text
+    assert [f"/jobs/{job_id}" in page for job_id in (*ids, waiting, other)] == [True, True, False, False]
+    assert visitor.get("/compare?model=nothing").status_code == 200
+    assert "/compare?model=demo%3Asmollm2-135m" in visitor.get(f"/jobs/{ids[0]}").text
+
+
 def test_report_that_this_version_cannot_read_is_told(visitor: Visitor, submit: Submit, worker: Worker) -> None:
     job_id = submit()
     worker.claim()

@@ -18,7 +18,7 @@ from compression.models.auto import AUTO_CLASSES
 from compression.models.checkpoint import Checkpoint
 from compression.protocol import Calibration, Evaluation, Output
 from compression.report import Report
-from compression.structure import choosing, faster
+from compression.structure import choosing, faster, latency
 from compression.structure.loader import SHAPES_FILE
 from compression.structure.race import Race, race
 from compression.structure.timing import LatencyTable
@@ -51,7 +51,7 @@ def tiny_times(monkeypatch: pytest.MonkeyPatch) -> None:
         kept_units[:] = levels[0][0], levels[1][0]
         return table(checkpoint, here, levels, **more)
 
-    monkeypatch.setattr(choosing, "measure_table", remembering)
+    monkeypatch.setattr(latency, "measure_table", remembering)
     monkeypatch.setattr(choosing, "raced", raced)
     monkeypatch.setattr(faster, "race", lambda dense, shrunk, here: Race(13e-3, 8.6e-3, 21))
 
@@ -137,6 +137,13 @@ def test_a_second_target_builds_nothing(text: Path, tmp_path: Path) -> None:
     assert any(isinstance(event, Note) and event.message.endswith("found") for event in events)
 
 
+def test_a_time_is_met_as_a_speed_up_is(text: Path, tmp_path: Path) -> None:
+    folder = tiny_models.save(tmp_path / "model", "llama")
+    report = run(folder, text, tmp_path / "out", {"factor": None, "at_most": 0.01})
+    assert report.structure is not None
+    assert report.structure.speed.requested == pytest.approx(1.3)
+
+
 @pytest.mark.parametrize("at", [2, 5])
 def test_an_interrupted_goal_continues_and_ends_bit_identical(at: int, text: Path, tmp_path: Path) -> None:
     folder = tiny_models.save(tmp_path / "model", "llama")
@@ -160,12 +167,13 @@ def test_an_interrupted_goal_continues_and_ends_bit_identical(at: int, text: Pat
     ("goal", "why"),
     [
         ({"factor": 50}, "out of reach"),
+        ({"factor": None, "at_most": 1.0}, "13 ms as it is"),
         ({"environment": {"phase": "encode"}}, "no encoder"),
         ({"environment": {"seqlen": 100_000}}, "positions"),
         ({"environment": {"device": "cuda:7"}}, "not on this machine"),
         ({"levels": [{"bits": 4}]}, "leave levels out"),
     ],
-    ids=["speed", "phase", "seqlen", "device", "levels"],
+    ids=["speed", "slower", "phase", "seqlen", "device", "levels"],
 )
 def test_what_cannot_be_is_refused_before_any_work(goal: dict[str, Any], why: str, text: Path, tmp_path: Path) -> None:
     folder = tiny_models.save(tmp_path / "model", "llama")
