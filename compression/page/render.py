@@ -17,6 +17,7 @@ from compression.page import figures
 from compression.page.charts import memory_chart, sizes_chart, time_chart
 from compression.page.layers_chart import heat_strip, sparkline
 from compression.page.levels_chart import level_strip
+from compression.page.search_chart import search_chart
 from compression.page.structure_chart import speed_chart, structure_strip
 from compression.page.svg import clean
 from compression.report import Report
@@ -77,6 +78,7 @@ def _of_compression(report: Report) -> dict[str, Any]:
             "sizes": sizes_chart(report.sizes),
             "layers": heat_strip(kinds),
             "levels": level_strip(report.goal) if report.goal else None,
+            "search": search_chart(chosen.search) if (chosen := report.goal or report.structure) else None,
             "speed": speed_chart(report.structure.speed) if report.structure else None,
             "structure": structure_strip(report.structure) if report.structure else None,
             "time": time_chart(report.seconds),

@@ -4,6 +4,8 @@ import hashlib
 from typing import Any
 
 from compression.evaluation_report import EvaluationReport, EvaluationSample, TaskResult, Tasks, TextEvaluation
+from compression.goals.goal import Goal, SearchOptions
+from compression.goals.result import CurvePoint, DatabaseUse, SearchResult, Stitched
 from compression.protocol import Acceptance, Calibration, Evaluation, Output
 from compression.recipe import Recipe, resolve
 from compression.report import (
@@ -28,6 +30,8 @@ from compression.report import (
     Verification,
     WorstToken,
 )
+from compression.structure.result import BlockLeft, Speed, StructureResult
+from compression.structure.timing import LatencyTable, Measured
 
 ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
 MODULES = (*ATTENTION, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
@@ -91,14 +95,17 @@ MODEL = ModelInfo(
 )  # fmt: skip
 
 
-def report(recipe: dict[str, Any] | None = None, *, blocks: int = 3, **changes: Any) -> Report:
+PRUNED: dict[str, Any] = {"sparsity": 0.5}
+
+
+def report(recipe: dict[str, Any] | None = PRUNED, *, blocks: int = 3, **changes: Any) -> Report:
     """A pruned model's report. Args: changes: fields of the report, in place of these."""
     layers = tuple(layer(block, module, 0.001 * (1 + block + len(module))) for block in range(blocks) for module in MODULES)
     facts: dict[str, Any] = {
         "scalpel_version": "0.1.0",
         "created_at": "2026-11-26T04:00:00+00:00",
         "model": MODEL,
-        "recipe": resolve(Recipe.model_validate(recipe or {"sparsity": 0.5})),
+        "recipe": recipe and resolve(Recipe.model_validate(recipe)),
         "calibration": Calibration(),
         "calibration_text": text(windows=128, windows_in_text=None),
         "evaluation": Evaluation(),
@@ -156,6 +163,44 @@ def encoder() -> Report:
         sample=None,
         sample_note="no sample: it is an encoder",
     )
+
+
+def structure(device_name: str = "A processor") -> StructureResult:
+    """Of three blocks, the last of which has lost its attention."""
+    measured = Measured(
+        device="cpu", device_name=device_name, dtype="float32", batch=8, seqlen=128, threads=2, phase="prefill", model=HASH,
+        versions={"torch": "2.13.0"},
+    )  # fmt: skip
+    table = LatencyTable(
+        environment=measured, blocks=3, attention_s={3: 2e-3, 0: 0.0}, ffn_s={64: 4e-3, 32: 2.5e-3, 0: 0.0}, fixed_s=1e-3
+    )
+    search = SearchResult(
+        options=SearchOptions(), evaluations=14, candidates=20, loss=0.4375, plain_loss=0.46875, uniform_level="2 and 32",
+        uniform_loss=0.59375, curve=(CurvePoint(evaluation=1, loss=0.46875), CurvePoint(evaluation=9, loss=0.4375)),
+    )  # fmt: skip
+    return StructureResult(
+        asked=Goal.model_validate({"metric": "latency", "factor": 1.5}),
+        speed=Speed(requested=1.5, predicted=1.5625, measured=1.484375, dense_s=0.019, shrunk_s=0.0128, runs=21),
+        table=table,
+        dense=BlockLeft(attention=3, ffn=64, attention_error=0.0, ffn_error=0.0),
+        blocks=tuple(
+            BlockLeft(attention=heads, ffn=columns, attention_error=1.0 - heads / 3, ffn_error=0.015625)
+            for heads, columns in ((3, 64), (3, 32), (0, 32))
+        ),
+        parameters=134_515_008,
+        parameters_left=96_950_016,
+        is_plain=False,
+        search=search,
+        database=DatabaseUse(key=HASH[:32], levels=33, size_bytes=10**8, seconds=97.5, was_there=False),
+        is_stitched=False,
+        stitched=Stitched(text="sotu", perplexity_ratio=2.625),
+        seconds={"database": 97.5},
+    )
+
+
+def faster() -> Report:
+    """Of a model that was cut to be faster."""
+    return report(recipe=None, structure=structure(), layers=(), coverage=())
 
 
 def unevaluated() -> Report:
@@ -225,14 +270,21 @@ def hostile() -> Report:
     return found.model_copy(update={"results": (quality(HOSTILE, worst_tokens=(token,)),)})
 
 
+def hostile_faster() -> Report:
+    """The same of a model that was cut."""
+    return hostile().model_copy(update={"recipe": None, "structure": structure(HOSTILE)})
+
+
 KINDS = {
     "pruned": report,
     "quantised": quantised,
     "joint": joint,
     "encoder": encoder,
+    "faster": faster,
     "unevaluated": unevaluated,
     "failing": failing,
     "hostile": hostile,
+    "hostile, faster": hostile_faster,
 }
 
 
