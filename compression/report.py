@@ -6,7 +6,7 @@ that a reader could trip over.
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compression.goals.result import GoalResult
 from compression.options import Bits
@@ -323,3 +323,9 @@ class Report(_Section):
     )
     structure: StructureResult | None = Field(None, description="What a goal of latency made of the model's blocks.")
     provenance: dict[str, Any] = Field(default_factory=dict, description="What the caller added: job id, attempt, labels.")
+
+    @model_validator(mode="after")
+    def _was_made_somehow(self) -> "Report":
+        if (self.recipe is None) == (self.structure is None):
+            raise ValueError("a report tells of a recipe or of a structure")
+        return self

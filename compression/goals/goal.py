@@ -92,9 +92,10 @@ class Goal(BaseModel):
             raise ValueError("name at_most or factor, and not both")
         if self.factor is not None and self.metric not in ("bytes", "flops", "latency"):
             raise ValueError(f"{self.metric} has no factor; name at_most")
-        of_latency = self.model_fields_set & {"environment", "multiple_of", "uniform"}
-        if of_latency and self.metric != "latency":
-            raise ValueError(f"{min(of_latency)} is for latency")
+        of_latency = ("environment", "multiple_of", "uniform")
+        said = [name for name in of_latency if getattr(self, name) != type(self).model_fields[name].default]
+        if said and self.metric != "latency":
+            raise ValueError(f"{said[0]} is for latency")
         if self.levels is not None and self.metric == "latency":
             raise ValueError("zeros and few bits make no matrix faster in the kernels that load them; leave levels out")
         if self.metric == "perplexity_ratio" and (self.at_most or 0) <= 1:
@@ -134,7 +135,7 @@ def _from_words(said: str) -> dict[str, Any]:
     unit, metric = found["unit"].lower(), found["metric"].lower()
     if unit in TIMES and metric == "latency" and found["sign"] == "<=":
         return {"metric": metric, "at_most": float(found["value"]) * TIMES[unit]}
-    if unit and (found["sign"] == "/" or metric != "bytes"):
+    if unit in TIMES or (unit and (found["sign"] == "/" or metric != "bytes")):
         raise InvalidOptions("goal", f"{said!r}: {metric} has no unit {found['unit']} there", FORMS)
     if len(unit) == 1 and unit != "b":
         unit += "b"

@@ -22,4 +22,4 @@ def test_times_are_measured_told_and_found_again(scalpel: Scalpel, tiny: Path) -
 def test_an_environment_that_cannot_be_is_refused(scalpel: Scalpel, tiny: Path) -> None:
     ran = scalpel("profile", tiny / "model", "--runs-on", "seqlen=100000")
     assert ran.code == Exit.REFUSED
-    assert "positions" in ran.error_line
+    assert "positions" in ran.err.splitlines()[-1]

@@ -95,17 +95,14 @@ MODEL = ModelInfo(
 )  # fmt: skip
 
 
-PRUNED: dict[str, Any] = {"sparsity": 0.5}
-
-
-def report(recipe: dict[str, Any] | None = PRUNED, *, blocks: int = 3, **changes: Any) -> Report:
+def report(recipe: dict[str, Any] | None = None, *, blocks: int = 3, **changes: Any) -> Report:
     """A pruned model's report. Args: changes: fields of the report, in place of these."""
     layers = tuple(layer(block, module, 0.001 * (1 + block + len(module))) for block in range(blocks) for module in MODULES)
     facts: dict[str, Any] = {
         "scalpel_version": "0.1.0",
         "created_at": "2026-11-26T04:00:00+00:00",
         "model": MODEL,
-        "recipe": recipe and resolve(Recipe.model_validate(recipe)),
+        "recipe": resolve(Recipe.model_validate(recipe or {"sparsity": 0.5})),
         "calibration": Calibration(),
         "calibration_text": text(windows=128, windows_in_text=None),
         "evaluation": Evaluation(),
@@ -200,7 +197,7 @@ def structure(device_name: str = "A processor") -> StructureResult:
 
 def faster() -> Report:
     """Of a model that was cut to be faster."""
-    return report(recipe=None, structure=structure(), layers=(), coverage=())
+    return report(layers=(), coverage=()).model_copy(update={"recipe": None, "structure": structure()})
 
 
 def unevaluated() -> Report:

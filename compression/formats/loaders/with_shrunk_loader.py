@@ -12,6 +12,7 @@ from torch import Tensor
 
 
 def load(folder: Path, device: str) -> Any:
+    sys.dont_write_bytecode = True  # nothing is added to the folder
     sys.path.insert(0, str(folder))
     model = import_module("load_shrunk").load(folder, dtype=torch.float32, device=device)
 
