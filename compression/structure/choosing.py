@@ -28,6 +28,7 @@ from compression.models.activations import Spill
 from compression.models.checkpoint import Checkpoint
 from compression.models.streamed import StreamedModel
 from compression.preparation import Texts
+from compression.structure.checkpoint import is_plain
 from compression.structure.correction import corrected
 from compression.structure.database import Building, Structures, build_structures, read_info
 from compression.structure.latency import kept_table
@@ -156,13 +157,20 @@ class Choosing:
     def _plain(self, profiles: Profiles, within_s: float) -> Profile:
         """The least expected harm. Raises: InvalidOptions: nothing is so fast."""
         if self.goal.uniform:
-            found = min(profiles.uniform(within_s), key=profiles.harm, default=None)
+            found = min(self._uniform(profiles, within_s), key=profiles.harm, default=None)
         else:
             found = profiles.best(within_s)
         if found is None:
             kind = "a uniform model" if self.goal.uniform else "a model"
             raise InvalidOptions("goal", f"{kind} of {within_s * 1e3:.3g} ms is out of reach", "a smaller speed-up")
         return found
+
+    def _uniform(self, profiles: Profiles, within_s: float) -> list[Profile]:
+        """Those that all blocks share; where such a model is asked for, those that a plain config.json describes."""
+        found = profiles.uniform(within_s)
+        if not self.goal.uniform:
+            return found
+        return [profile for profile in found if is_plain(self.checkpoint, profiles.blocks_kept(profile))]
 
     def _searched(
         self, profiles: Profiles, within_s: float, options: SearchOptions, loss_of: LossOf
@@ -177,7 +185,7 @@ class Choosing:
         def tell(step: Step) -> None:
             self.on_event(Note(message=f"search: loss {step.loss:.4g} after {step.evaluation} profiles"))
 
-        uniform = min(((loss_of(one), one) for one in profiles.uniform(within_s)), default=None)
+        uniform = min(((loss_of(one), one) for one in self._uniform(profiles, within_s)), default=None)
         if self.goal.uniform:
             assert uniform is not None, "seen when it was raced"
             loss, profile = uniform

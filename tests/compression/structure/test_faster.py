@@ -104,13 +104,15 @@ def loaded_plain(folder: Path) -> Any:
     return AUTO_CLASSES[checkpoint.architecture.task].from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def test_a_uniform_model_is_opened_by_transformers_itself(text: Path, tmp_path: Path) -> None:
-    folder = tiny_models.save(tmp_path / "model", "llama")
-    report = run(folder, text, tmp_path / "out", {"uniform": True}, certificate=True)
+@pytest.mark.parametrize(("family", "factor"), [("llama", 1.5), ("opt", 1.3), ("gpt2", 1.3), ("bert", 1.3)])
+def test_a_uniform_model_is_opened_by_transformers_itself(family: str, factor: float, text: Path, tmp_path: Path) -> None:
+    folder = tiny_models.save(tmp_path / "model", family)
+    report = run(folder, text, tmp_path / "out", {"uniform": True, "factor": factor}, certificate=True)
     found = report.structure
     assert found is not None and found.is_plain and len({(b.attention, b.ffn) for b in found.blocks}) == 1
     assert "transformers" in report.verification.loader and report.verification.verdict == "ok"
-    torch.testing.assert_close(output_of(loaded_plain(tmp_path / "out"), ids()), output_of(load(tmp_path / "out"), ids()))
+    if family != "bert":  # encoders are loaded by us where their shapes differ
+        torch.testing.assert_close(output_of(loaded_plain(tmp_path / "out"), ids()), output_of(load(tmp_path / "out"), ids()))
 
 
 def test_solving_again_loses_no_more_than_stitching_or_says_so(text: Path, tmp_path: Path) -> None:
