@@ -64,6 +64,9 @@ def find_exportable(session: Session, tenant_id: str, store: ArtifactStore, job_
         raise NotExportable(job_id, f"its task is {job.task}, and only a compression has solutions")
     if job.state is not State.SUCCEEDED:
         raise NotExportable(job_id, f"it is {job.state}; solutions are kept once it has succeeded")
+    if (job.request.get("goal") or {}).get("metric") == "latency":
+        reason = "it made a smaller model with dense weights; compress what it made in a job of its own"
+        raise NotExportable(job_id, reason)
     if not solutions(session, job_id):
         raise SolutionsGone(job_id)
     report = json.loads(b"".join(store.stream(repository.report(session, tenant_id, job_id).sha256)))

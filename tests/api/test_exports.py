@@ -55,6 +55,15 @@ def test_the_solved_job_tells_what_it_keeps_and_does_not_offer_it_as_an_artifact
     assert [file["name"] for file in web.get(f"/v1/jobs/{solved}/artifacts").json()["items"]] == ["report.json"]
 
 
+def test_a_faster_model_is_not_exported_and_the_reason_is_told(web: TestClient, submit: Submit, worker: Worker) -> None:
+    job_id = submit(recipe={}, goal={"metric": "latency", "factor": 1.5})
+    worker.claim()
+    worker.succeed(job_id, {"report.json": b"{}"})
+    answer = web.post(f"/v1/jobs/{job_id}/exports", json=DENSE)
+    assert (answer.status_code, "a smaller model with dense weights" in answer.json()["detail"]) == (409, True)
+    assert web.get(f"/v1/jobs/{job_id}").json()["solution_bytes"] is None
+
+
 def test_a_job_that_has_not_succeeded_is_refused(web: TestClient, submit: Submit, worker: Worker) -> None:
     job_id = submit()
     for state in ("queued", "running", "failed"):
