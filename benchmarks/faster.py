@@ -127,8 +127,8 @@ class _Bench:
         args = self.args
         is_encoder = Checkpoint(source.path).architecture.is_encoder
         calibration = Calibration(
-            source="sotu" if is_encoder else args.calibration,
-            nsamples=args.nsamples if not is_encoder else 4 * args.nsamples,
+            source="sotu" if is_encoder and not args.quick else args.calibration,
+            nsamples=args.nsamples if not is_encoder else 16 * args.nsamples,
             seqlen=128 if is_encoder and not args.quick else args.calibration_seqlen,
         )
         environment = {"batch": args.batch, "seqlen": args.run_seqlen}

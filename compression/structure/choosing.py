@@ -29,7 +29,7 @@ from compression.models.checkpoint import Checkpoint
 from compression.models.streamed import StreamedModel
 from compression.preparation import Texts
 from compression.structure.checkpoint import is_plain
-from compression.structure.correction import corrected
+from compression.structure.correction import RACES, corrected
 from compression.structure.database import Building, Structures, build_structures, read_info
 from compression.structure.latency import kept_table
 from compression.structure.mattering import harms_of
@@ -40,6 +40,7 @@ from compression.structure.timing import LatencyTable, RunEnvironment, check_rea
 from compression.structure.units import levels_of, structure_of
 
 LOSSES_FILE = "losses.jsonl"  # in a database
+SEARCHES = 3  # at most: each is followed by a race
 SEARCH = SearchOptions(inits=0, patience=8, neighbourhood=0.05, max_evaluations=40)
 
 LossOf = Callable[[Profile], float]
@@ -93,8 +94,20 @@ class Choosing:
         by_choice = levels * self.checkpoint.architecture.blocks
         harms = self._timed("what matters", lambda: harms_of(structures.errors(), by_choice, loss_of))
         profiles = Profiles(table, levels, harms)
-        within_s = self._timed("races", lambda: self._corrected(profiles, requested))
-        profile, found = self._timed("search", lambda: self._searched(profiles, within_s, options, loss_of))
+
+        def plain(within_s: float) -> Profile:
+            return self._plain(profiles, within_s)
+
+        plain_s = self._timed("races", lambda: self._corrected(profiles, requested, RACES, plain))
+        searches: dict[float, tuple[Profile, SearchResult]] = {}
+
+        def searched(within_s: float) -> Profile:
+            searches[within_s] = self._searched(profiles, within_s, options, loss_of)
+            return searches[within_s][0]
+
+        # What the search finds may be off by something else than the plain allocation was.
+        within_s = self._timed("search", lambda: self._corrected(profiles, requested, SEARCHES, searched, plain_s))
+        profile, found = searches[within_s]
         return Chosen(profile, profiles, requested, structures, found, use)
 
     def _table(self, levels: Levels) -> LatencyTable:
@@ -144,15 +157,25 @@ class Choosing:
         book = LossBook(structures.folder / LOSSES_FILE, digest_of(windows_WL))
         return lambda profile: book.or_measured(profile, judge)
 
-    def _corrected(self, profiles: Profiles, requested: float) -> float:
+    def _corrected(
+        self,
+        profiles: Profiles,
+        requested: float,
+        races: int,
+        chosen: Callable[[float], Profile],
+        first_s: float | None = None,
+    ) -> float:
+        """Seconds to ask of the table, so that what is chosen within them is as fast as requested. Args: first_s: a guess."""
+
         def speedup_within(within_s: float) -> float:
-            kept = profiles.kept(self._plain(profiles, within_s))
+            kept = profiles.kept(chosen(within_s))
             found = raced(self.checkpoint, kept, self.work, profiles.table.environment).speedup
             by_table = profiles.table.dense_s / within_s
             self.on_event(Note(message=f"by the table {by_table:.3f} times as fast, in a race {found:.3f}"))
             return found
 
-        return corrected(profiles.table.dense_s / requested, profiles.table.fastest_s, requested, speedup_within)
+        within_s = first_s or profiles.table.dense_s / requested
+        return corrected(within_s, profiles.table.fastest_s, requested, speedup_within, races)
 
     def _plain(self, profiles: Profiles, within_s: float) -> Profile:
         """The least expected harm. Raises: InvalidOptions: nothing is so fast."""
