@@ -1,14 +1,13 @@
 """Choices under a time: equal to brute force, never over it; corrected by races; harms between what was measured."""
 
 import itertools
-import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from compression.structure.correction import RACES, corrected
-from compression.structure.mattering import between, harms_of, probed_level
+from compression.structure.mattering import harms_of, probed_level
 from compression.structure.profiles import Profiles
 from compression.structure.timing import LatencyTable
 from tests.compression.structure.test_timing import HERE
@@ -92,29 +91,22 @@ def test_nothing_is_asked_that_no_model_has() -> None:
     assert min(asked) == 5.0
 
 
-def test_harms_go_through_what_was_measured() -> None:
-    errors = (0.0, 0.1, 0.2, 0.6, 1.0)
-    found = between(errors, 0.2, 0.4, 2.0)
-    assert found == pytest.approx((0.0, 0.2, 0.4, 1.2, 2.0))
-
-
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=8).map(sorted), st.floats(-1, 5), st.floats(-1, 5))
-def test_harms_never_fall_as_more_is_cut(errors: list[float], rise: float, end: float) -> None:
-    found = between([0.0, *errors, 1.0], errors[0], rise, end)
-    assert all(later >= earlier - 1e-12 for earlier, later in itertools.pairwise(found))
-    assert all(math.isfinite(harm) and harm >= 0 for harm in found)
-
-
-def test_every_half_is_measured_alone_with_half_of_it_and_without() -> None:
+def test_every_half_is_measured_alone_with_half_of_it_and_its_harms_are_in_proportion_to_its_errors() -> None:
     seen: list[tuple[int, ...]] = []
 
     def loss_of(profile: tuple[int, ...]) -> float:
         seen.append(profile)
-        return float(sum(profile))
+        return {(1, 0): 0.6, (0, 2): 0.4}[profile]
 
     levels = ((2, 1, 0), (64, 48, 32, 16, 0))
-    harms_of([[0, 0.3, 1], [0, 0.1, 0.2, 0.5, 1]], levels, loss_of)
-    assert seen == [(0, 2), (0, 4), (1, 0), (2, 0)]
+    found = harms_of([[0, 0.3, 1], [0, 0.1, 0.2, 0.5, 1]], levels, loss_of)
+    assert seen == [(0, 2), (1, 0)]
+    assert found[0] == pytest.approx((0, 0.6, 2.0))
+    assert found[1] == pytest.approx((0, 0.2, 0.4, 1.0, 2.0))
+
+
+def test_what_rises_by_nothing_harms_by_nothing() -> None:
+    assert harms_of([[0, 0, 1]], ((2, 1, 0),), lambda profile: -1e-9) == ((0, 0, 0),)
 
 
 def test_the_measured_level_is_in_the_middle_and_never_the_dense_one() -> None:
