@@ -96,7 +96,7 @@ def test_every_half_is_measured_alone_with_half_of_it_and_its_harms_are_in_propo
 
     def loss_of(profile: tuple[int, ...]) -> float:
         seen.append(profile)
-        return {(1, 0): 0.6, (0, 2): 0.4}[profile]
+        return 0.6 if profile == (1, 0) else 0.4
 
     levels = ((2, 1, 0), (64, 48, 32, 16, 0))
     found = harms_of([[0, 0.3, 1], [0, 0.1, 0.2, 0.5, 1]], levels, loss_of)
