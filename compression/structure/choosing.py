@@ -37,9 +37,10 @@ from compression.structure.profiles import Levels, Profiles
 from compression.structure.race import raced
 from compression.structure.shrinking import Shrinking
 from compression.structure.timing import LatencyTable, RunEnvironment, check_reach
-from compression.structure.units import levels_of, structure_of
+from compression.structure.units import BlockKept, levels_of, structure_of
 
 LOSSES_FILE = "losses.jsonl"  # in a database
+ROUNDING = 1e-9  # of sums of times
 SEARCHES = 3  # at most: each is followed by a race
 SEARCH = SearchOptions(inits=0, patience=8, neighbourhood=0.05, max_evaluations=40)
 
@@ -86,13 +87,15 @@ class Choosing:
             reason = f"the model takes {table.dense_s * 1e3:.3g} ms as it is"
             raise InvalidOptions("goal.at_most", reason, f"less than {table.dense_s:.3g} (seconds)")
         check_reach(table, [requested])
+        blocks = self.checkpoint.architecture.blocks
+        unknown = (tuple(0.0 for _ in levels[0]), tuple(0.0 for _ in levels[1])) * blocks
+        self._plain(Profiles(table, levels, unknown), table.dense_s / requested)  # refuses what has no profile
         structures, use = self._timed("database", lambda: self._database(levels))
         options = self.goal.search if "search" in self.goal.model_fields_set else SEARCH
         loss_of = self._losses(structures, options)
         self.on_event(StageStarted(stage="evaluating"))
         self.on_event(Note(message="measuring how much each half of each block matters"))
-        by_choice = levels * self.checkpoint.architecture.blocks
-        harms = self._timed("what matters", lambda: harms_of(structures.errors(), by_choice, loss_of))
+        harms = self._timed("what matters", lambda: harms_of(structures.errors(), levels * blocks, loss_of))
         profiles = Profiles(table, levels, harms)
 
         def plain(within_s: float) -> Profile:
@@ -133,9 +136,8 @@ class Choosing:
             model=StreamedModel(self.checkpoint, self.device, torch.float32),
             levels=levels,
             key=key,
-            hessians=KeptHessians(
-                Kept(), self.model_digest, ids_WL, self.device, self.compute_dtype
-            ),  # the database keeps them
+            # kept by the database, and so nowhere else
+            hessians=KeptHessians(Kept(), self.model_digest, ids_WL, self.device, self.compute_dtype),
             compute_dtype=self.compute_dtype,
             spill=self.spill,
             meter=self.meter,
@@ -175,7 +177,13 @@ class Choosing:
             return found
 
         within_s = first_s or profiles.table.dense_s / requested
-        return corrected(within_s, profiles.table.fastest_s, requested, speedup_within, races)
+        return corrected(within_s, self._least_s(profiles), requested, speedup_within, races)
+
+    def _least_s(self, profiles: Profiles) -> float:
+        """Seconds by the table below which there is no profile."""
+        if not self.goal.uniform:
+            return profiles.table.fastest_s * (1 + ROUNDING)
+        return profiles.least_uniform_s(self._heads(profiles.levels)) * (1 + ROUNDING)
 
     def _plain(self, profiles: Profiles, within_s: float) -> Profile:
         """The least expected harm. Raises: InvalidOptions: nothing is so fast."""
@@ -189,11 +197,17 @@ class Choosing:
         return found
 
     def _uniform(self, profiles: Profiles, within_s: float) -> list[Profile]:
-        """Those that all blocks share; where such a model is asked for, those that a plain config.json describes."""
-        found = profiles.uniform(within_s)
-        if not self.goal.uniform:
-            return found
-        return [profile for profile in found if is_plain(self.checkpoint, profiles.blocks_kept(profile))]
+        """Those that all blocks share."""
+        return profiles.uniform(within_s, self._heads(profiles.levels))
+
+    def _heads(self, levels: Levels) -> tuple[int, ...]:
+        """How many heads they may have; where such a model is asked for, those that a plain config.json describes."""
+        blocks, columns = self.checkpoint.architecture.blocks, levels[1][0]
+        return tuple(
+            heads
+            for heads in levels[0]
+            if heads and (not self.goal.uniform or is_plain(self.checkpoint, [BlockKept(heads, columns)] * blocks))
+        )
 
     def _searched(
         self, profiles: Profiles, within_s: float, options: SearchOptions, loss_of: LossOf
@@ -202,7 +216,7 @@ class Choosing:
 
         def with_weights(weights: Sequence[float]) -> Profile:
             found = profiles.best(within_s, weights)
-            assert found is not None, "seen when it was raced"
+            assert found is not None, "no less than the least time is asked for"
             return found
 
         def tell(step: Step) -> None:
@@ -210,7 +224,7 @@ class Choosing:
 
         uniform = min(((loss_of(one), one) for one in self._uniform(profiles, within_s)), default=None)
         if self.goal.uniform:
-            assert uniform is not None, "seen when it was raced"
+            assert uniform is not None, "no less than the least time is asked for"
             loss, profile = uniform
             return profile, _result(options, profiles, uniform, loss, loss, (Step(1, loss),), 1)
         found = search(

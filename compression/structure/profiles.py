@@ -54,15 +54,17 @@ class Profiles:
         harms = [[weight * harm for harm in levels] for weight, levels in zip(weights, self.harms, strict=True)]
         return allocate(costs, harms, within_s - self.table.fixed_s)
 
-    def uniform(self, within_s: float) -> list[Profile]:
-        """Profiles with the same levels in all blocks and nothing gone, each the widest with so many heads."""
+    def uniform(self, within_s: float, heads: Sequence[int]) -> list[Profile]:
+        """Profiles with the same levels in all blocks and nothing gone: for each number of heads the widest in time."""
         found = []
-        for a, heads in enumerate(self.levels[0]):
-            fitting = [
-                f
-                for f, columns in enumerate(self.levels[1])
-                if heads and columns and self.table.predicted_s([(heads, columns)] * self.blocks) <= within_s
-            ]
-            if fitting:
-                found.append((a, fitting[0]) * self.blocks)
+        for kept in heads:
+            for level, columns in enumerate(self.levels[1]):
+                if columns and self.table.predicted_s([(kept, columns)] * self.blocks) <= within_s:
+                    found.append((self.levels[0].index(kept), level) * self.blocks)
+                    break
         return found
+
+    def least_uniform_s(self, heads: Sequence[int]) -> float:
+        """Seconds of the fastest of them."""
+        pairs = [(kept, columns) for kept in heads for columns in self.levels[1] if columns]
+        return min(self.table.predicted_s([pair] * self.blocks) for pair in pairs)

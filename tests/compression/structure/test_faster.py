@@ -170,12 +170,13 @@ def test_an_interrupted_goal_continues_and_ends_bit_identical(at: int, text: Pat
     [
         ({"factor": 50}, "out of reach"),
         ({"factor": None, "at_most": 1.0}, "13 ms as it is"),
+        ({"factor": 10, "uniform": True}, "a uniform model of 1.3 ms is out of reach"),
         ({"environment": {"phase": "encode"}}, "no encoder"),
         ({"environment": {"seqlen": 100_000}}, "positions"),
         ({"environment": {"device": "cuda:7"}}, "not on this machine"),
         ({"levels": [{"bits": 4}]}, "leave levels out"),
     ],
-    ids=["speed", "slower", "phase", "seqlen", "device", "levels"],
+    ids=["speed", "slower", "uniform", "phase", "seqlen", "device", "levels"],
 )
 def test_what_cannot_be_is_refused_before_any_work(goal: dict[str, Any], why: str, text: Path, tmp_path: Path) -> None:
     folder = tiny_models.save(tmp_path / "model", "llama")

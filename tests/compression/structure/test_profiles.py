@@ -44,9 +44,12 @@ def test_the_best_profile_is_that_of_brute_force_and_within_the_time(found: Prof
 
 @given(profiles(), st.floats(0, 40))
 def test_uniform_profiles_fit_and_nothing_in_them_is_gone(found: Profiles, within_s: float) -> None:
-    for one in found.uniform(within_s):
-        assert found.predicted_s(one) <= within_s
-        assert one[:2] == one[2:] and 2 not in one
+    for heads in ((2, 1), (2,)):
+        uniform = found.uniform(within_s, heads)
+        for one in uniform:
+            assert found.predicted_s(one) <= within_s
+            assert one[:2] == one[2:] and 2 not in one
+        assert bool(uniform) is (found.least_uniform_s(heads) <= within_s)
 
 
 def test_without_times_nothing_is_cut() -> None:
