@@ -84,7 +84,7 @@ class _Bench:
             source, speedup, out, {"sources": (self.args.text,), "windows": self.args.windows, "seqlen": self.args.seqlen}
         )
         found = report.structure
-        assert found is not None
+        assert found is not None and found.stitched is not None
         ours = perplexity(out, ids_WL)
         shallow, shallow_speedup = self._shallow(checkpoint, found)
         magnitude = self._baseline(checkpoint, "magnitude", _by_magnitude(checkpoint, found))
@@ -92,7 +92,8 @@ class _Bench:
         rows = [
             Row(case, "measured speed-up", found.speed.measured, "x", speedup, "requested"),
             Row(case, "predicted speed-up", found.speed.predicted, "x", speedup, "requested"),
-            Row(case, "perplexity", ours, ""),
+            Row(case, "perplexity of ours", ours, ""),
+            Row(case, "the same, stitched", (found.stitched.perplexity_ratio or 0) * report.results[0].dense.value, ""),
             Row(case, "parameters left", found.parameters_left / 1e6, "M", found.parameters / 1e6, "dense"),
         ]
         for name, folder, measured in (
