@@ -215,7 +215,13 @@ def test_goal_is_asked_for_by_form_told_on_the_job_page_and_cloned(visit: Visit,
         "goal": {"metric": "bytes", "factor": 1.4},
         "output": {"format": "compressed-tensors"},
     }
-    page.get_by_role("link", name="Clone").click()
+    page.get_by_role("link", name="Re-target").click()
     expect(page.get_by_label("Reach a goal")).to_be_checked()
     expect(page.get_by_label("How much")).to_have_value("1.4")
     expect(page.get_by_label("Of what")).to_have_value("times_smaller")
+    page.get_by_label("Of what").select_option("times_faster")
+    expect(page.locator("#preview")).to_contain_text("a smaller model with dense weights")  # the format is still a packed one
+    page.get_by_label("Written as").select_option("dense")
+    page.locator("summary", has_text="The same as curl").click()
+    expect(page.locator("#preview")).to_contain_text("--goal latency/1.4")
+    visitor.screenshot("new-faster")
