@@ -23,7 +23,7 @@ from jobs.limits import Limits
 from jobs.request import JobRequest
 
 GOALS = (
-    Choice("reach", "Reach a goal: so small, or so little lost"),
+    Choice("reach", "Reach a goal: so small, so fast, or so little lost"),
     Choice("prune", "Prune: set weights to zero"),
     Choice("quantise", "Quantise: fewer bits per weight"),
     Choice("both", "Both"),
