@@ -21,15 +21,15 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from benchmarks.demo import demo_model
+from benchmarks.demo import unpacked
 from benchmarks.results import Row, print_table, write_json
 from compression.calibration import TextReader
 from compression.goals.reach import reach
 from compression.models.auto import AUTO_CLASSES
 from compression.models.checkpoint import Checkpoint
-from compression.models.gguf_source import dequantize_once
 from compression.models.source import ModelSource
 from compression.models.streamed import StreamedModel
+from compression.output_error import neighbour_agreement
 from compression.protocol import Calibration, Evaluation
 from compression.report import Report
 from compression.structure.checkpoint import write_shrunk
@@ -54,7 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="scalpel-faster-") as scratch:
         bench = _Bench(args, Path(scratch))
         if "decoder" in args.part:
-            rows += bench.decoder(_decoder(args, Path(scratch)))
+            rows += bench.decoder(unpacked(args.model, Path(scratch)))
         if "encoder" in args.part:
             rows += bench.encoder(_encoder(args))
     if args.json:
@@ -117,7 +117,7 @@ class _Bench:
             Row(case, "measured speed-up", found.speed.measured, "x", ENCODER_SPEEDUP, "requested"),
             Row(case, "cosine to dense", float(cosine.mean()), "", 0.9, "the bar"),
             Row(case, "cosine, worst of 100", float(cosine.quantile(0.01)), ""),
-            Row(case, "neighbour agreement", neighbour_agreement(dense_SD, shrunk_SD), ""),
+            Row(case, "neighbour agreement", neighbour_agreement(dense_SD, shrunk_SD) or 0.0, ""),
             Row(case, "sentences", len(sentences), ""),
             Row(case, "parameters left", found.parameters_left / 1e6, "M", found.parameters / 1e6, "dense"),
         ]
@@ -227,12 +227,6 @@ def embeddings(folder: Path, sentences: list[str]) -> Tensor:
     return torch.nn.functional.normalize(torch.stack(found), dim=1)
 
 
-def neighbour_agreement(dense_SD: Tensor, shrunk_SD: Tensor) -> float:
-    """Share of sentences whose nearest other one is the same in both."""
-    nearest = [(one @ one.T).fill_diagonal_(-1).argmax(1) for one in (dense_SD, shrunk_SD)]
-    return float((nearest[0] == nearest[1]).float().mean())
-
-
 def _loaded(folder: Path) -> Any:
     if has_shapes(folder):
         return load_shrunk(folder, dtype=torch.float32)
@@ -243,14 +237,6 @@ def _loaded(folder: Path) -> Any:
 def _sentences(text: Path) -> list[str]:
     found = re.split(r"(?<=[.!?]) +|\n+", text.read_text("utf-8", errors="replace"))
     return [one.strip() for one in found if SHORTEST <= len(one.strip()) <= LONGEST][:SENTENCES]
-
-
-def _decoder(args: argparse.Namespace, scratch: Path) -> ModelSource:
-    model = ModelSource(args.model, args.model.name) if args.model else demo_model()
-    if model.path.suffix != ".gguf":
-        return model
-    folder, notes = dequantize_once(model.path, scratch / "model")
-    return ModelSource(folder, model.name, model.revision, (*model.notes, *notes))
 
 
 def _encoder(args: argparse.Namespace) -> ModelSource:

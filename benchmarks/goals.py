@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.demo import demo_model
+from benchmarks.demo import unpacked
 from benchmarks.results import Row, print_table, write_json
 from compression.compress import compress
 from compression.goals.reach import reach
-from compression.models.gguf_source import dequantize_once
 from compression.models.source import ModelSource
 from compression.protocol import Calibration, Evaluation, Output, OutputFormat
 from compression.recipe_grid import grid
@@ -60,7 +59,7 @@ def main() -> None:
     args = _arguments()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="scalpel-goals-") as scratch:
-        bench = _Bench(_unpacked(args, Path(scratch)), args, Path(scratch))
+        bench = _Bench(unpacked(args.model, Path(scratch)), args, Path(scratch))
         for case in CASES:
             if case.name in args.part:
                 rows += _shown(bench.equal_bytes(case))
@@ -147,15 +146,6 @@ def _tell(event: Any) -> None:
 def _shown(rows: list[Row]) -> list[Row]:
     print_table(rows)
     return rows
-
-
-def _unpacked(args: argparse.Namespace, scratch: Path) -> ModelSource:
-    """De-quantised once: no part pays for what another one reuses."""
-    model = ModelSource(args.model, args.model.name) if args.model else demo_model()
-    if model.path.suffix != ".gguf":
-        return model
-    folder, notes = dequantize_once(model.path, scratch / "model")
-    return ModelSource(folder, model.name, model.revision, (*model.notes, *notes))
 
 
 def _arguments() -> argparse.Namespace:

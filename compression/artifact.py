@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from compression.errors import InvalidOptions
-from compression.formats.certificate import certify, unverified
+from compression.formats.certificate import Loader, certify, unverified
 from compression.formats.export import Export
 from compression.formats.files import FILES
 from compression.manifest import CARD_FILE, PAGE_FILE, REPORT_FILE, TELLING_FILES, FileHashes, file_hash, write_manifest
@@ -20,7 +20,7 @@ from compression.models.checkpoint import Checkpoint
 from compression.page import render
 from compression.plan import Plan
 from compression.probe import Probe
-from compression.protocol import Output
+from compression.protocol import Output, OutputFormat
 from compression.report import Report, Sample, Verification
 from compression.verification import sample, verify_layers
 from compression.weights import Weights
@@ -58,24 +58,42 @@ def verify_artifact(
 ) -> tuple[Verification, Sample | None, str | None]:
     """Check the written files; the verdict, the sample, and why there is none. Args: scratch: None: without certificate."""
     verify_layers(export)
+    return certified(
+        export.folder, export.checkpoint, export.output.format, probe, tokenizer, scratch, device, memory_limit_bytes
+    )
+
+
+def certified(
+    folder: Path,
+    source: Checkpoint,
+    output_format: OutputFormat,
+    probe: Probe,
+    tokenizer: PreTrainedTokenizerBase,
+    scratch: Path | None,
+    device: torch.device,
+    memory_limit_bytes: int | None = None,
+    loader: Loader | None = None,
+) -> tuple[Verification, Sample | None, str | None]:
+    """Load files that were read back in a fresh process; as `verify_artifact`. Args: loader: in place of the format's own."""
     if scratch is None:
         verification = unverified("none", "the files were read back; loading them was not asked for").verification
         return verification, None, "no sample: the artifact was not loaded"
     certificate = certify(
-        export.folder,
-        export.output.format,
+        folder,
+        output_format,
         probe,
         scratch,
         str(device),
-        parameters=export.checkpoint.parameters,
+        parameters=source.parameters,
         memory_limit_bytes=memory_limit_bytes,
+        loader=loader,
     )
     if probe.is_encoder:
-        name = export.checkpoint.architecture.class_name
+        name = source.architecture.class_name
         return certificate.verification, None, f"no sample: {name} is an encoder and predicts no next token"
     if certificate.generated is None:
         return certificate.verification, None, f"no sample: {certificate.verification.detail}"
-    greedy = sample(export.checkpoint.folder, tokenizer, device, probe.ids_WL[0], certificate.generated)
+    greedy = sample(source.folder, tokenizer, device, probe.ids_WL[0], certificate.generated)
     return certificate.verification, greedy, None
 
 

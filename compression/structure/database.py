@@ -130,14 +130,14 @@ class Structures:
 
     def errors(self) -> tuple[tuple[float, ...], ...]:
         """Relative errors by choice and level; choices are the halves of block 0, then those of block 1, and so on."""
-        found = []
-        for index in range(self.architecture.blocks):
-            for half in self.halves:
-                costs = _read_costs(self.folder, index, half.name)
-                if costs is None:
-                    raise _damaged(block_path(self.folder, index))
-                found.append(tuple(cost.error for cost in costs))
-        return tuple(found)
+        return tuple(errors for index in range(self.architecture.blocks) for errors in self.errors_of(index))
+
+    def errors_of(self, index: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Of one block's halves, by level. Raises: InvalidOptions: its file is missing or damaged."""
+        attention, ffn = (_read_costs(self.folder, index, half.name) for half in self.halves)
+        if attention is None or ffn is None:
+            raise _damaged(block_path(self.folder, index))
+        return tuple(cost.error for cost in attention), tuple(cost.error for cost in ffn)
 
     def removals(self, index: int, half: Half) -> HalfRemovals:
         """Raises: InvalidOptions: the block's file is missing or damaged."""

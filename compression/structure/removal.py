@@ -93,8 +93,8 @@ def relative_error(W_RC: Tensor, H_CC: Tensor, columns_K: Tensor, weights_RK: Te
     return float(((D_RC @ H_CC) * D_RC).sum()) / whole if whole > 0 else 1.0
 
 
-def columns_of(units: Sequence[int], width: int, device: torch.device) -> Tensor:
-    """Of these units, `width` for each."""
+def columns_of(units: Sequence[int], width: int, device: torch.device | None = None) -> Tensor:
+    """Columns, or rows, of these units, `width` for each."""
     return (torch.tensor(units, device=device)[:, None] * width + torch.arange(width, device=device)).flatten()
 
 

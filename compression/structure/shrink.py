@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from compression.families import Architecture
 from compression.families.structure import Half
 from compression.structure.loader import put, reshape
+from compression.structure.removal import columns_of
 from compression.structure.units import BlockKept, counts, stand_ins, structure_of
 
 
@@ -52,26 +53,20 @@ def shrunk_block(block: nn.Module, number: int, architecture: Architecture, cuts
 
 
 def _cut(block: nn.Module, half: Half, cut: Cut, transposed: set[str]) -> None:
-    units = torch.tensor(cut.kept)
     rows: dict[str, list[Tensor]] = {}
     for feed in half.feeds:
-        rows.setdefault(feed.module, []).append(feed.first + _lines(units, feed.rows))
+        rows.setdefault(feed.module, []).append(feed.first + columns_of(cut.kept, feed.rows))
     for module, parts in rows.items():
         _select(block, f"{module}.weight", 1 if module in transposed else 0, torch.cat(parts))
         if block.get_submodule(module)._parameters.get("bias") is not None:
             _select(block, f"{module}.bias", 0, torch.cat(parts))
     axis, name = (0 if half.output in transposed else 1), f"{half.output}.weight"
     if cut.weights_RK is None:
-        _select(block, name, axis, _lines(units, half.width))
+        _select(block, name, axis, columns_of(cut.kept, half.width))
         return
     old = block.get_parameter(name)
     weights = cut.weights_RK.to(old.device, old.dtype)
     put(block, name, (weights if axis else weights.T).contiguous())
-
-
-def _lines(units: Tensor, each: int) -> Tensor:
-    """Rows or columns of these units, `each` for one."""
-    return (units[:, None] * each + torch.arange(each)).flatten()
 
 
 def _select(block: nn.Module, name: str, axis: int, lines: Tensor) -> None:

@@ -134,10 +134,10 @@ class ShrunkPass:
         if calibration is None:
             self._begin("solving", index)
             with self.watch.time("solving"):
-                errors = self.structures.errors()
+                attention_errors, ffn_errors = self.structures.errors_of(index)
                 first, second = Shrinking(self.structures).cuts(block, index, levels)
                 cuts = self._as_stored(index, attention, first), self._as_stored(index, ffn, second)
-                return cuts, (errors[2 * index][levels[0]], errors[2 * index + 1][levels[1]])
+                return cuts, (attention_errors[levels[0]], ffn_errors[levels[1]])
         first, error = self._half(index, block, attention, levels[0], calibration)
         behind = shrunk_block(block, index, self.structures.architecture, (first, Cut(tuple(range(ffn.units)))))
         second, next_error = self._half(index, behind, ffn, levels[1], calibration)

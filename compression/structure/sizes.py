@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from compression.formats.block_names import names_by_block
 from compression.models.checkpoint import Checkpoint
 from compression.models.headers import TensorInfo, read_folder
 from compression.report import SizePart, Sizes
@@ -19,12 +20,13 @@ def shrunk_sizes(source: Checkpoint, kept: Sequence[BlockKept], folder: Path) ->
     written = read_folder(folder)
     source_bytes = source.size_bytes
     artifact_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    dense_bytes, left_bytes = _blocks(source.tensors, source), _blocks(written, source)
     parts = [
-        SizePart(name="blocks", source_bytes=_blocks(source.tensors, source), artifact_bytes=_blocks(written, source)),
+        SizePart(name="blocks", source_bytes=dense_bytes, artifact_bytes=left_bytes),
         SizePart(
             name="embedding, head, final norm",
-            source_bytes=_all(source.tensors.values()) - _blocks(source.tensors, source),
-            artifact_bytes=_all(written.values()) - _blocks(written, source),
+            source_bytes=_all(source.tensors.values()) - dense_bytes,
+            artifact_bytes=_all(written.values()) - left_bytes,
         ),
     ]
     parts.append(
@@ -34,7 +36,7 @@ def shrunk_sizes(source: Checkpoint, kept: Sequence[BlockKept], folder: Path) ->
             artifact_bytes=artifact_bytes - sum(part.artifact_bytes for part in parts),
         )
     )
-    width = 8 * _blocks(source.tensors, source) / before
+    width = 8 * dense_bytes / before
     note = (
         f"{before - after:,} of {before:,} weights inside blocks were cut out; the artifact takes "
         f"{artifact_bytes / source_bytes:.1%} of its source's bytes."
@@ -53,8 +55,6 @@ def shrunk_sizes(source: Checkpoint, kept: Sequence[BlockKept], folder: Path) ->
 
 def _blocks(tensors: Mapping[str, TensorInfo], source: Checkpoint) -> int:
     """Bytes of the tensors that lie in blocks."""
-    from compression.formats.block_names import names_by_block
-
     inside = [name for names in names_by_block(tensors, source.architecture)[1:] for name in names]
     return _all(tensors[name] for name in inside)
 

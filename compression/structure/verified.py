@@ -6,15 +6,15 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from compression.artifact import certified
 from compression.errors import VerificationError
-from compression.formats.certificate import SHRUNK, certify, unverified
+from compression.formats.certificate import SHRUNK
 from compression.models.checkpoint import Checkpoint
 from compression.probe import Probe
 from compression.report import Sample, Verification
 from compression.structure.loading import has_shapes
 from compression.structure.shrink import Cuts
 from compression.structure.units import structure_of
-from compression.verification import sample
 
 
 def verify_shrunk(
@@ -33,28 +33,8 @@ def verify_shrunk(
     Raises: VerificationError: the files hold something else.
     """
     _read_back(Checkpoint(folder), cuts_of)
-    if scratch is None:
-        found = unverified("none", "the files were read back; loading them was not asked for").verification
-        return found, None, "no sample: the artifact was not loaded"
-    certificate = certify(
-        folder,
-        "dense",
-        probe,
-        scratch,
-        str(device),
-        parameters=source.parameters,
-        memory_limit_bytes=memory_limit_bytes,
-        loader=SHRUNK if has_shapes(folder) else None,
-    )
-    if probe.is_encoder:
-        return (
-            certificate.verification,
-            None,
-            f"no sample: {source.architecture.class_name} is an encoder and predicts no next token",
-        )
-    if certificate.generated is None:
-        return certificate.verification, None, f"no sample: {certificate.verification.detail}"
-    return certificate.verification, sample(source.folder, tokenizer, device, probe.ids_WL[0], certificate.generated), None
+    loader = SHRUNK if has_shapes(folder) else None
+    return certified(folder, source, "dense", probe, tokenizer, scratch, device, memory_limit_bytes, loader)
 
 
 def _read_back(written: Checkpoint, cuts_of: Callable[[int], Cuts]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import faster as program
-from benchmarks.faster import neighbour_agreement
+from compression.output_error import neighbour_agreement
 from compression.structure import choosing, faster
 from compression.structure.race import Race
 from tests import tiny_models
