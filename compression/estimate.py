@@ -11,7 +11,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
-from compression.budgets import BATCH_BYTES, CHUNK_LOGITS, MAX_HESSIANS_BYTES, SPILL_BYTES
+from compression.budgets import BATCH_BYTES, CHUNK_LOGITS, MAX_DEVICE_HESSIANS_BYTES, MAX_HESSIANS_BYTES, SPILL_BYTES
 from compression.families import Architecture
 from compression.formats.block_names import names_by_block
 from compression.models.headers import DTYPE_BYTES, TensorInfo
@@ -85,10 +85,10 @@ class Sizing:
         counts = [load.calibration_tokens] * calibrations + [load.evaluation_tokens] * 2
         return [count * self.hidden * FLOAT32 for count in counts]
 
-    def hessians(self) -> int:
-        """All Hessians that one forward of calibration sums up."""
+    def hessians(self, limit_bytes: int = MAX_HESSIANS_BYTES) -> int:
+        """All Hessians that one forward of calibration sums up. Args: limit_bytes: for them, see `budgets.hessians_bytes`."""
         copies = 2 if self.plan.recipe.asymmetric_calibration else 1
-        return max((copies * _hessians_of(block) for block in _groups(self.plan)), default=0)
+        return max((copies * _hessians_of(block, limit_bytes) for block in _groups(self.plan)), default=0)
 
     def factor(self) -> int:
         """What one factorisation holds beside H."""
@@ -167,7 +167,7 @@ def memory_on_device(sizes: Sizing) -> MemoryEstimate:
     )
     parts = {
         "embedding and head": sizes.outside * FLOAT32 + _rounded_ends(sizes),
-        **_block_parts(sizes, is_mapped=False),
+        **_block_parts(sizes, on_device=True),
     }
     sample = 0 if sizes.architecture.is_encoder else sizes.parameters * FLOAT32
     return MemoryEstimate(host, max(sum(parts.values()), sample), parts)
@@ -199,11 +199,11 @@ def solution_bytes(layer: PlannedLayer, dtype_bytes: int) -> int:
     return rows * columns + rows * groups * (FLOAT32 + 1) + FLOAT32 * columns
 
 
-def _block_parts(sizes: Sizing, *, is_mapped: bool | None = None) -> dict[str, int]:
+def _block_parts(sizes: Sizing, *, on_device: bool = False) -> dict[str, int]:
     """What one block needs at its worst moment, in solving, or in scoring after the last; the larger of the two."""
-    mapped = sizes.is_mapped if is_mapped is None else is_mapped
-    block = 0 if mapped else sizes.largest_block * FLOAT32
-    solving = sizes.hessians() + max(sizes.factor(), sizes.solve()) + sizes.solutions() + sizes.forward()
+    block = 0 if sizes.is_mapped and not on_device else sizes.largest_block * FLOAT32
+    hessians = sizes.hessians(MAX_DEVICE_HESSIANS_BYTES if on_device else MAX_HESSIANS_BYTES)
+    solving = hessians + max(sizes.factor(), sizes.solve()) + sizes.solutions() + sizes.forward()
     if block + SLACK * solving >= sizes.scoring() + sizes.forward():
         return {"block": block, "work": int(SLACK * solving)}
     return {"block": 0, "work": sizes.scoring() + sizes.forward()}
@@ -223,10 +223,10 @@ def _groups(plan: Plan) -> Iterable[list[PlannedLayer]]:
     return groups.values()
 
 
-def _hessians_of(layers: Iterable[PlannedLayer]) -> int:
+def _hessians_of(layers: Iterable[PlannedLayer], limit_bytes: int) -> int:
     widths = {layer.matrix.reads: layer.matrix.shape[1] for layer in layers}
     whole = sum(FLOAT32 * width**2 for width in widths.values())
-    return min(whole, max(MAX_HESSIANS_BYTES, max(FLOAT32 * width**2 for width in widths.values())))
+    return min(whole, max(limit_bytes, max(FLOAT32 * width**2 for width in widths.values())))
 
 
 def _factor(layer: PlannedLayer) -> int:

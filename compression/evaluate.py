@@ -81,7 +81,7 @@ def evaluate(
         work.mkdir(parents=True, exist_ok=True)
     with MemoryMeter(torch_device) as meter, tempfile.TemporaryDirectory(prefix="evaluation-", dir=work) as scratch:
         on_event(StageStarted(stage="evaluating"))
-        spill = Spill.always(Path(scratch)) if low_memory else Spill(Path(scratch))
+        spill = Spill.of_pass(Path(scratch), torch_device, low_memory=low_memory)
         subject, other = (_opened(named, cache or Path(scratch)) for named in (model, reference))
         assert subject is not None
         compute = _compute_dtype(subject, other, torch_device)

@@ -8,6 +8,7 @@ with the differing fields named.
 import json
 import shutil
 from collections.abc import Callable, Container
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from compression.block_files import FINGERPRINT_FILE, block_path
 from compression.durable import sync_and_rename, write_durably
 from compression.layer import LayerSolution
+from compression.models.host_copies import to_host
 from compression.report import LayerResult
 from compression.weights import KINDS, Weights
 
@@ -42,11 +44,19 @@ class FinishedBlocks:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_durably(folder / FINGERPRINT_FILE, json.dumps(fingerprint, indent=2).encode())
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="block-writer")  # starts no thread before it has work
+        self._writing: Future[None] | None = None
 
     def save(self, block: int, solutions: dict[str, LayerSolution], results: list[LayerResult]) -> None:
         """Write one block; it is there whole or not at all."""
+        self.start_saving(block, solutions, results)
+        self.wait()
+
+    def start_saving(self, block: int, solutions: dict[str, LayerSolution], results: list[LayerResult]) -> None:
+        """Write one block. From a GPU, a thread does so while the GPU goes on: the block is there after `wait`."""
+        self.wait()
         tensors = {
-            f"{name}:{part}": tensor.detach().cpu().contiguous()
+            f"{name}:{part}": tensor
             for name, solution in solutions.items()
             for part, tensor in solution.weights.tensors().items()
         }
@@ -54,6 +64,24 @@ class FinishedBlocks:
             "results": json.dumps([result.model_dump(mode="json") for result in results]),
             "kinds": json.dumps({name: solution.weights.kind for name, solution in solutions.items()}),
         }
+        copies, wait_for_copies = to_host(tensors)
+        if not any(tensor.is_cuda for tensor in tensors.values()):
+            self._write(block, copies, metadata)
+            return
+
+        def write() -> None:
+            wait_for_copies()
+            self._write(block, copies, metadata)
+
+        self._writing = self._writer.submit(write)
+
+    def wait(self) -> None:
+        """Until nothing is being written; what went wrong with it is raised here."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, block: int, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         partial = self._path(block).with_suffix(".partial")
         save_file(tensors, partial, metadata)
         sync_and_rename(partial, self._path(block))

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compression.budgets import MAX_HESSIANS_BYTES
 from compression.drift import PairedAccumulator, Turn
 from compression.families.base import Matrix, Slot
 from compression.hessian import MAX_DAMP, Accumulator, Hessian
@@ -86,18 +85,16 @@ def by_input(layers: Iterable[PlannedLayer]) -> dict[str, list[PlannedLayer]]:
     return readers
 
 
-def portions(layers: Iterable[PlannedLayer], max_bytes: int | None = None) -> Iterator[list[PlannedLayer]]:
+def portions(layers: Iterable[PlannedLayer], max_bytes: int) -> Iterator[list[PlannedLayer]]:
     """Layers whose Hessians fit into `max_bytes` together, each portion calibrated by a forward of its own.
 
-    Readers of one input stay together. With the default, `MAX_HESSIANS_BYTES`, only blocks of very many experts make more than
-    one portion.
+    Readers of one input stay together. In `budgets.hessians_bytes` all fit but those of very many experts.
     """
-    limit_bytes = MAX_HESSIANS_BYTES if max_bytes is None else max_bytes
     portion: list[PlannedLayer] = []
     portion_bytes = 0
     for readers in by_input(layers).values():
         size_bytes = 4 * readers[0].matrix.shape[1] ** 2
-        if portion and portion_bytes + size_bytes > limit_bytes:
+        if portion and portion_bytes + size_bytes > max_bytes:
             yield portion
             portion, portion_bytes = [], 0
         portion = portion + readers

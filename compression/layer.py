@@ -64,7 +64,7 @@ def relative_error(W_RC: Tensor, solved_RC: Tensor, hessian: Hessian) -> float |
 def _energy(D_RC: Tensor, H_CC: Tensor) -> Tensor:
     """tr(D H D^T) by strips of columns: H is symmetric, so that its upper triangle and half of the work tell all of it."""
     energy = torch.zeros((), dtype=torch.float64, device=D_RC.device)
-    for first, last in strips(len(H_CC)):
+    for first, last in strips(len(H_CC), H_CC.device):
         D_RS = D_RC[:, first:last]
         product_RS = D_RS @ H_CC[first:last, first:last]
         product_RS.addmm_(D_RC[:, :first], H_CC[:first, first:last], alpha=2)

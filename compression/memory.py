@@ -65,6 +65,11 @@ class MemoryMeter:
         return anonymous
 
 
+def total_device_bytes(device: torch.device) -> int | None:
+    """All memory of a GPU; None of a CPU."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+
+
 def available_bytes(limit_bytes: int | None = None) -> int:
     """Host memory that can be taken without swapping. Args: limit_bytes: of anonymous memory that this process is held to."""
     available = _available_bytes()

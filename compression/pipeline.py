@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from compression import methods  # noqa: F401  registers the solvers
 from compression.block import check_block, install, solve_readers, stages
+from compression.budgets import hessians_bytes
 from compression.calibrating import Calibrating, HessianVanished, OnCompressed, OnDense
 from compression.events import Activity, ActivityStarted, BlockFinished, LayerFinished, Note, OnEvent
 from compression.finished_blocks import FinishedBlocks
@@ -24,7 +25,7 @@ from compression.inputs import as_read, by_input, portions
 from compression.kept_hessians import KeptHessians
 from compression.lanes import Lane, enter
 from compression.layer import LayerSolution
-from compression.memory import MemoryMeter
+from compression.memory import MemoryMeter, total_device_bytes
 from compression.models.activations import Spill, Stream
 from compression.models.streamed import StreamedModel
 from compression.plan import Plan, PlannedLayer
@@ -100,8 +101,8 @@ class LayerwisePass:
         self._calibration_WL, self._evaluation_WL, self._probe_WL = calibration_WL, evaluation_WL, probe_WL
         self._labelled, self._dense, self._hessians = labelled, dense, hessians
         self._compute_dtype = compute_dtype
-        self._spill = Spill.always(finished.folder) if low_memory else Spill(finished.folder)
-        self._max_hessians_bytes = 0 if low_memory else None  # the usual limit
+        self._spill = Spill.of_pass(finished.folder, model.device, low_memory=low_memory)
+        self._max_hessians_bytes = 0 if low_memory else hessians_bytes(total_device_bytes(model.device))
         self._solving_s: list[float] = []
 
     @torch.inference_mode()
@@ -183,6 +184,7 @@ class LayerwisePass:
                 lanes.probe.advance(self.model, block, index, torch.float32)
         finally:
             self.model.free_block(index)
+            self.finished.wait()
         result.layers.extend(results)
         self._end_block(index, results, time.perf_counter() - begin, is_replayed=found is not None)
 
@@ -207,7 +209,7 @@ class LayerwisePass:
             self._install(block, layers, {layer.name: solutions[layer.name].weights for layer in group})
         if not groups:
             self._leave_dense(index, block, lanes)
-        self.finished.save(index, solutions, results)
+        self.finished.start_saving(index, solutions, results)
         return results
 
     def _leave_dense(self, index: int, block: nn.Module, lanes: _Lanes) -> None:

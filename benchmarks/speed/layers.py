@@ -1,8 +1,9 @@
 """Single layers of real shapes on whatever device is there: Hessian, factor and sweep, each beside the plain baseline's.
 
 Times are medians after one run that warms up. The Hessian's is that of one window of 2048 random tokens, times as many
-windows as `--tokens` makes: it grows with their number alone. Factor and sweep are those of SparseGPT 50%; the sweep of OPTQ,
-4 bit in groups of 128 with act-order, follows. Peak memory is what these take beyond what was there before.
+windows as `--tokens` makes: it grows with their number alone. On a GPU its inputs are bfloat16 numbers, as in a pass. Factor
+and sweep are those of SparseGPT 50%; the sweep of OPTQ, 4 bit in groups of 128 with act-order, follows. Peak memory is what
+these take beyond what was there before.
 Shapes that do not fit the memory are named and skipped. R = out_features, C = in_features, N = tokens of a window.
 """
 
@@ -49,7 +50,14 @@ PLAIN = "plain baseline"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--tokens", type=int, default=128 * 2048, help="calibration tokens that the Hessian is counted for")
+    parser.add_argument("--shape", action="append", type=_shape, metavar="RxC", help="only this; may be repeated")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="runs whose median is taken, after one that warms up")
     parser.add_argument("--max-columns", type=int, help=f"skip wider layers; default: {CPU_COLUMNS} on a CPU")
+
+
+def _shape(text: str) -> tuple[int, int]:
+    rows, columns = map(int, text.split("x"))
+    return rows, columns
 
 
 def run(args: argparse.Namespace, show: Callable[[list[Row]], None]) -> tuple[list[Row], list[Bar]]:
@@ -58,7 +66,7 @@ def run(args: argparse.Namespace, show: Callable[[list[Row]], None]) -> tuple[li
     most = args.max_columns or (CPU_COLUMNS if device.type == "cpu" else max(columns for _, columns in SHAPES))
     rows: list[Row] = []
     bars: list[Bar] = []
-    for R, C in QUICK_SHAPES if args.quick else SHAPES:
+    for R, C in args.shape or (QUICK_SHAPES if args.quick else SHAPES):
         need_bytes, free_bytes = 4 * COPIES * (C * C + R * C), _free_bytes(device)
         if most < C:
             print(f"{R}x{C}: skipped, wider than {most} columns")
@@ -66,7 +74,7 @@ def run(args: argparse.Namespace, show: Callable[[list[Row]], None]) -> tuple[li
             print(f"{R}x{C}: skipped, needs about {need_bytes / 2**30:.0f} GiB of {free_bytes / 2**30:.0f} GiB")
         else:
             window = QUICK_WINDOW if args.quick else WINDOW
-            new, drawn = Layer(R, C, device, window).measure(args.tokens / window)
+            new, drawn = Layer(R, C, device, window, args.repeats).measure(args.tokens / window)
             show(new)
             rows += new
             bars += drawn
@@ -86,11 +94,13 @@ Steps = dict[str, tuple[Callable[[Any], object], Callable[[], Any]]]
 class Layer:
     """One shape with random weights and inputs."""
 
-    def __init__(self, R: int, C: int, device: torch.device, window: int) -> None:
-        self.R, self.C, self.device = R, C, device
+    def __init__(self, R: int, C: int, device: torch.device, window: int, repeats: int) -> None:
+        self.R, self.C, self.device, self.repeats = R, C, device, repeats
         generator = torch.Generator(device).manual_seed(0)
         self.W_RC = torch.randn(R, C, device=device, generator=generator)
         self.X_NC = torch.randn(window, C, device=device, generator=generator)
+        if self._on_gpu:
+            self.X_NC = self.X_NC.bfloat16()
         self.prune = SparseGptOptions(sparsity=0.5)
         self.round = OptqOptions(bits=4, group_size=128 if C % 128 == 0 else 64)
 
@@ -118,16 +128,20 @@ class Layer:
         with MemoryMeter(self.device) as meter:
             before_bytes = torch.cuda.memory_allocated(self.device) if self._on_gpu else meter.now_bytes()
             times = {
-                name: median_seconds(timed, prepare, self.device, repeats=REPEATS) for name, (timed, prepare) in steps.items()
+                name: median_seconds(timed, prepare, self.device, repeats=self.repeats)
+                for name, (timed, prepare) in steps.items()
             }
             peak = meter.peak()
         times["Hessian products"] *= windows
         return times, max(0, (peak.device_peak_bytes or peak.host_peak_bytes) - before_bytes)
 
     def _scalpel(self) -> Steps:
+        def fresh() -> Accumulator:
+            return Accumulator(self.C, self.device, self.X_NC.dtype)
+
         def hessian() -> Hessian:
             """A fresh one each time: it keeps its factors, and may be overwritten by them."""
-            accumulator = Accumulator(self.C, self.device)
+            accumulator = fresh()
             accumulator.add(self.X_NC)
             return accumulator.finish("layer")
 
@@ -137,7 +151,10 @@ class Layer:
             return LayerProblem("layer", self.W_RC, found)
 
         return {
-            "Hessian products": (lambda fresh: fresh.add(self.X_NC), lambda: Accumulator(self.C, self.device)),
+            "Hessian products": (
+                lambda fresh: fresh.add(self.X_NC),
+                lambda: Accumulator(self.C, self.device, self.X_NC.dtype),
+            ),
             "factorisation": (lambda found: found.factor(self.prune.damp), hessian),
             "sweep": (lambda problem: solve(problem, self.prune), lambda: factored(by_activity=False)),
             "sweep of OPTQ": (lambda problem: solve(problem, self.round), lambda: factored(by_activity=True)),

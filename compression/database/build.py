@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import compression
 from compression import methods  # noqa: F401  registers the solvers
 from compression.block import check_block, solve_readers
+from compression.budgets import hessians_bytes
 from compression.calibrating import HessianVanished, OnDense
 from compression.database.files import DATABASE_FILE, Database, DatabaseInfo, level_folder
 from compression.durable import write_durably
@@ -27,7 +28,7 @@ from compression.inputs import as_read, by_input, portions
 from compression.kept_hessians import KeptHessians
 from compression.lanes import Lane, enter
 from compression.layer import LayerSolution
-from compression.memory import MemoryMeter
+from compression.memory import MemoryMeter, total_device_bytes
 from compression.models.activations import Spill
 from compression.models.streamed import StreamedModel
 from compression.plan import PlannedLayer
@@ -127,7 +128,7 @@ class _Walk:
             return []
         check_block(block, self._b.job.plan.block(index))
         solved: dict[int, Solved] = {number: ({}, []) for number in missing}
-        parts = list(portions(self._targeted(index)))
+        parts = list(portions(self._targeted(index), hessians_bytes(total_device_bytes(model.device))))
         for part in parts:
             self._b.on_event(ActivityStarted(activity="calibrating", block=index + 1, blocks=blocks))
             hessians = calibrating.hessians(index, block, part, is_last=part is parts[-1])

@@ -110,7 +110,7 @@ def reach(
             compute_dtype=environment.pick_compute_dtype(compute_dtype, torch_device),
             meter=meter,
             on_event=on_event,
-            spill=Spill.always(work) if low_memory else Spill(work),
+            spill=Spill.of_pass(work, torch_device, low_memory=low_memory),
             kept=Kept(cache / RESULTS_FOLDER, on_event),
         )
         profile, result = choosing.choose()

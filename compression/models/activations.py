@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from compression.budgets import SPILL_BYTES
+from compression.budgets import SPILL_BYTES, pinned_bytes
+from compression.memory import available_bytes
+from compression.models.ferry import Ferry
 
 
 @dataclass(frozen=True)
@@ -20,25 +22,33 @@ class Spill:
     beyond_bytes: int = SPILL_BYTES
 
     @classmethod
-    def always(cls, folder: Path) -> "Spill":
-        """Of a pass that saves memory: pages of a file can be written back and dropped, anonymous ones cannot."""
-        return cls(folder, 0)
+    def of_pass(cls, folder: Path, device: torch.device, *, low_memory: bool) -> "Spill":
+        """Of a pass that saves memory all of them: pages of a file can be written back and dropped, anonymous ones cannot.
+
+        A GPU fetches windows from memory far faster than from a file: beside one a stream may be larger, where there is room.
+        """
+        if low_memory:
+            return cls(folder, 0)
+        return cls(folder) if device.type == "cpu" else cls(folder, pinned_bytes(available_bytes()))
 
 
 class Stream:
     """One tensor (windows, seqlen, hidden) that is overwritten block by block, window by window.
 
-    Args: device: where windows are run; a CUDA device fetches them from pinned memory and puts them back, without waiting.
+    Args: device: where windows are run; a CUDA device fetches them from pinned memory and puts them back beside its work.
     Raises: OSError: the disk cannot hold the file. It is found out here: a hole in a mapped file would kill the process later.
     """
 
     def __init__(self, windows: int, seqlen: int, hidden: int, dtype: torch.dtype, spill: Spill, device: torch.device) -> None:
         shape = (windows, seqlen, hidden)
         self._device = device
+        self._ferry: Ferry | None = None
         count = windows * seqlen * hidden
         self.is_spilled = count * dtype.itemsize > spill.beyond_bytes
         if not self.is_spilled:
-            self._states_WLD = torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")
+            is_pinned = device.type == "cuda" and count > 0
+            self._states_WLD = torch.empty(shape, dtype=dtype, pin_memory=is_pinned)
+            self._ferry = Ferry(self._states_WLD, device) if is_pinned else None
             return
         with tempfile.NamedTemporaryFile(dir=spill.folder, prefix="activations-") as file:
             _allocate(file.fileno(), count * dtype.itemsize)
@@ -48,14 +58,14 @@ class Stream:
     def of(cls, states_WLD: Tensor, device: torch.device) -> "Stream":
         """The stream that a tensor is already, such as one of an earlier pass."""
         stream = cls.__new__(cls)
-        stream.is_spilled, stream._states_WLD, stream._device = False, states_WLD, device
+        stream.is_spilled, stream._states_WLD, stream._device, stream._ferry = False, states_WLD, device, None
         return stream
 
     @property
     def states_WLD(self) -> Tensor:
         """The tensor itself, on the host; where it is in a file, as much of it is in memory as the system likes."""
         if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)  # the last window put back may be on its way
+            torch.cuda.synchronize(self._device)  # windows put back may be on their way
         return self._states_WLD
 
     def __len__(self) -> int:
@@ -63,14 +73,19 @@ class Stream:
 
     def on_device(self, window: int) -> Tensor:
         """Hidden states of one window where it is run: (1, seqlen, hidden)."""
-        return self._states_WLD[window : window + 1].to(self._device, non_blocking=True)
+        if self._ferry is not None:
+            return self._ferry.fetch(window)
+        return self._states_WLD[window : window + 1].to(self._device)
 
     def __getitem__(self, window: int) -> Tensor:
         """Hidden states of one window on the host, as a batch of one: (1, seqlen, hidden)."""
         return self.states_WLD[window : window + 1]
 
     def __setitem__(self, window: int, hidden_1LD: Tensor) -> None:
-        self._states_WLD[window : window + 1].copy_(hidden_1LD, non_blocking=True)
+        if self._ferry is not None:
+            self._ferry.put(window, hidden_1LD)
+        else:
+            self._states_WLD[window : window + 1].copy_(hidden_1LD)
 
 
 def _allocate(file: int, size_bytes: int) -> None:

@@ -93,7 +93,7 @@ def faster(
             read = read_texts(checkpoint, calibration, evaluation, texts, kept)
             check_measured(acceptance, is_encoder=checkpoint.architecture.is_encoder, has_labels=read.labelled is not None)
             info = describe_model(source, checkpoint, (*source.notes, *notes))
-        spill = Spill.always(work) if low_memory else Spill(work)
+        spill = Spill.of_pass(work, torch_device, low_memory=low_memory)
         choosing = Choosing(
             checkpoint=checkpoint,
             model_digest=info.digest,

@@ -195,18 +195,18 @@ def test_hessians_that_do_not_fit_together_take_more_forwards_and_change_nothing
 ) -> None:
     folder = tiny_models.save(tmp_path / "model", "deepseek_v3")
     run(folder, text, tmp_path / "at once", {"pattern": "2:4"})
-    monkeypatch.setattr("compression.inputs.MAX_HESSIANS_BYTES", limit_bytes)
+    monkeypatch.setattr("compression.budgets.MAX_HESSIANS_BYTES", limit_bytes)
     report = run(folder, text, tmp_path / "in portions", {"pattern": "2:4"})
     at_once, in_portions = tensors(tmp_path / "at once"), tensors(tmp_path / "in portions")
     assert all(torch.equal(tensor, in_portions[name]) for name, tensor in at_once.items())
     assert [layer.name for layer in report.layers] == [row.name for row in report.coverage if row.status != "skipped"]
 
 
-def test_portions_hold_every_layer_once_and_are_as_full_as_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_portions_hold_every_layer_once_and_are_as_full_as_they_may() -> None:
     _, _, layers = mixtral_block()
-    assert list(portions(layers)) == [list(chain.from_iterable(by_input(layers).values()))]
-    monkeypatch.setattr("compression.inputs.MAX_HESSIANS_BYTES", limit := 4 * (32**2 + 64**2))
-    parts = list(portions(layers))
+    assert list(portions(layers, 2**30)) == [list(chain.from_iterable(by_input(layers).values()))]
+    limit = 4 * (32**2 + 64**2)
+    parts = list(portions(layers, limit))
     assert sorted(layer.name for part in parts for layer in part) == sorted(layer.name for layer in layers)
     sizes = [[4 * readers[0].matrix.shape[1] ** 2 for readers in by_input(part).values()] for part in parts]
     assert all(sum(part) <= limit for part in sizes)

@@ -140,7 +140,7 @@ def _stop_before_exporting(event: Event) -> None:
 
 def test_a_stream_that_the_disk_cannot_hold_is_refused_when_it_is_made(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="File too large") as refusal, largest_file(10_000):
-        Stream(10, 100, 10, torch.float32, Spill.always(tmp_path), torch.device("cpu"))
+        Stream(10, 100, 10, torch.float32, Spill(tmp_path, 0), torch.device("cpu"))
     assert is_disk_full(refusal.value)
     assert list(tmp_path.iterdir()) == []
 
