@@ -1,4 +1,7 @@
-"""Peak memory of this process: what it allocated, apart from the files it has mapped; and what the host has left."""
+"""Peak memory of this process: what it allocated, apart from the files it has mapped; and what the host has left.
+
+What is pinned for a GPU is allocated, too, although the kernel counts it among what is mapped.
+"""
 
 import threading
 from pathlib import Path
@@ -34,8 +37,8 @@ class MemoryMeter:
         self._thread.join()
 
     def now_bytes(self) -> int:
-        """Anonymous resident memory at this moment."""
-        return _resident()[0]
+        """Anonymous and pinned resident memory at this moment."""
+        return _resident()[0] + self._pinned_bytes()
 
     def device_bytes(self) -> int | None:
         """Device memory allocated at this moment; None on CPU."""
@@ -58,11 +61,17 @@ class MemoryMeter:
             self._series.add(self._sample(), self.device_bytes())
 
     def _sample(self) -> int:
-        """Anonymous resident memory at this moment, which the peaks now cover."""
+        """Anonymous and pinned resident memory at this moment, which the peaks now cover."""
+        pinned = self._pinned_bytes()
         anonymous, mapped = _resident()
-        self._peak_bytes = max(self._peak_bytes, anonymous)
-        self._peak_mapped_bytes = max(self._peak_mapped_bytes, mapped or 0)
-        return anonymous
+        self._peak_bytes = max(self._peak_bytes, anonymous + pinned)
+        self._peak_mapped_bytes = max(self._peak_mapped_bytes, (mapped or 0) - pinned)
+        return anonymous + pinned
+
+    def _pinned_bytes(self) -> int:
+        if self._device.type != "cuda":
+            return 0
+        return int(torch.cuda.host_memory_stats().get("allocated_bytes.current", 0))  # with what is kept for later
 
 
 def total_device_bytes(device: torch.device) -> int | None:
