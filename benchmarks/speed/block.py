@@ -9,7 +9,7 @@ in it. Attention's share is small and grows with the length of windows.
 
 import argparse
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ import torch
 
 from benchmarks.results import Row
 from benchmarks.speed.chart import Bar
+from benchmarks.speed.recipes import PRUNING, RECIPES
 from benchmarks.speed.stages import STAGES
 from benchmarks.speed.synthetic import Passed, run_pass, write_model
 from compression import environment
 
 WIDTHS = ("hidden_size", "ffn_dim", "intermediate_size", "num_attention_heads", "word_embed_proj_dim", "vocab_size")
-RECIPE: dict[str, object] = {"method": "sparsegpt", "sparsity": 0.5}
 PEAK_BYTES = 60e9
 
 
@@ -73,6 +73,7 @@ SHAPES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shape", action="append", choices=list(SHAPES), help="only this; may be repeated")
+    parser.add_argument("--recipe", action="append", choices=list(RECIPES), help=f"may be repeated; default: {PRUNING}")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--nsamples", type=int, default=128)
     parser.add_argument("--seqlen", type=int, default=2048)
@@ -91,25 +92,30 @@ def run(args: argparse.Namespace, show: Callable[[list[Row]], None]) -> tuple[li
     rows: list[Row] = []
     bars: list[Bar] = []
     for shape in (SHAPES[name] for name in args.shape or SHAPES):
-        passed = _passed(shape, args)
-        new = _rows(shape, passed, is_whole=args.shrink == 1 and args.nsamples * args.seqlen == 128 * 2048)
-        show(new)
-        rows += new
-        bars.append(Bar(f"a block of {shape.name}", passed.block_s[1]))
+        is_whole = args.shrink == 1 and args.nsamples * args.seqlen == 128 * 2048
+        for recipe, passed in _passed(shape, args):
+            case = f"{shape.name}, {recipe}"
+            new = _rows(case, shape, passed, is_whole=is_whole)
+            show(new)
+            rows += new
+            bars.append(Bar(f"a block of {case}", passed.block_s[1]))
     return rows, bars
 
 
-def _passed(shape: Shape, args: argparse.Namespace) -> Passed:
+def _passed(shape: Shape, args: argparse.Namespace) -> Iterator[tuple[str, Passed]]:
+    """What each recipe took, on the same checkpoint."""
     device = environment.pick_device(args.device)
     compute_dtype = args.compute_dtype or ("bfloat16" if device.type == "cuda" else "float32")
     config = {name: size // args.shrink if name in WIDTHS else size for name, size in shape.config.items()}
     with tempfile.TemporaryDirectory(prefix="scalpel-block-", dir=args.scratch) as scratch:
-        folder, work = Path(scratch) / "model", Path(scratch) / "work"
+        folder = Path(scratch) / "model"
         write_model(folder, shape.model_type, config | {"num_hidden_layers": args.blocks}, torch.float16, device)
-        return run_pass(folder, work, RECIPE, args.nsamples, args.seqlen, device, getattr(torch, compute_dtype))
+        for number, recipe in enumerate(args.recipe or [PRUNING]):
+            work, dtype = Path(scratch) / str(number), getattr(torch, compute_dtype)
+            yield recipe, run_pass(folder, work, RECIPES[recipe], args.nsamples, args.seqlen, device, dtype)
 
 
-def _rows(shape: Shape, passed: Passed, *, is_whole: bool) -> list[Row]:
+def _rows(case: str, shape: Shape, passed: Passed, *, is_whole: bool) -> list[Row]:
     """Every step of the extrapolation. Args: is_whole: nothing was made smaller, so that the bar can be held against it."""
     first_s, block_s, around_s = (sum(part.values()) for part in (*passed.block_s[:2], passed.around_s))
     block = passed.block_s[1]
@@ -117,16 +123,16 @@ def _rows(shape: Shape, passed: Passed, *, is_whole: bool) -> list[Row]:
     bar = (shape.bar_s / 3600, "the bar") if is_whole else (None, None)
     device_bytes = passed.memory.device_peak_bytes
     return [
-        *(Row(shape.name, f"one block, {stage}", block[stage], "s") for stage in STAGES if block[stage] > 0),
-        Row(shape.name, "one block", block_s, "s"),
-        Row(shape.name, "the first block", first_s, "s"),
-        Row(shape.name, f"{shape.blocks - 1} blocks", (shape.blocks - 1) * block_s / 3600, "h"),
-        Row(shape.name, "ends: embedding, head", around_s / 3600, "h"),
-        Row(shape.name, "whole model, extrapolated", whole_s / 3600, "h", *bar),
+        *(Row(case, f"one block, {stage}", block[stage], "s") for stage in STAGES if block[stage] > 0),
+        Row(case, "one block", block_s, "s"),
+        Row(case, "the first block", first_s, "s"),
+        Row(case, f"{shape.blocks - 1} blocks", (shape.blocks - 1) * block_s / 3600, "h"),
+        Row(case, "ends: embedding, head", around_s / 3600, "h"),
+        Row(case, "whole model, extrapolated", whole_s / 3600, "h", *bar),
         *(
-            [Row(shape.name, "peak device memory", device_bytes / 1e9, "GB", PEAK_BYTES / 1e9, "the bar")]
+            [Row(case, "peak device memory", device_bytes / 1e9, "GB", PEAK_BYTES / 1e9, "the bar")]
             if device_bytes is not None
             else []
         ),
-        Row(shape.name, "peak host memory", passed.memory.host_peak_bytes / 1e9, "GB"),
+        Row(case, "peak host memory", passed.memory.host_peak_bytes / 1e9, "GB"),
     ]

@@ -21,6 +21,7 @@ from benchmarks.plain.run import run as run_plain
 from benchmarks.results import Row
 from benchmarks.speed.chart import Bar
 from benchmarks.speed.floor import Tokens, floor_seconds, operations, products_of, rate
+from benchmarks.speed.recipes import RECIPES
 from benchmarks.speed.stages import STAGES, Clock, Stages
 from compression import environment
 from compression.compress import compress
@@ -33,10 +34,6 @@ from compression.preparation import open_checkpoint
 from compression.protocol import Calibration, Evaluation
 from compression.recipe import parse_recipe, resolve
 
-RECIPES: Mapping[str, dict[str, Any]] = {
-    "sparsegpt 50%": {"method": "sparsegpt", "sparsity": 0.5},
-    "optq 4 bit": {"method": "optq", "bits": 4, "symmetric": False},
-}
 BAR = "the bar"
 CPU = torch.device("cpu")
 Answer = TypeVar("Answer")

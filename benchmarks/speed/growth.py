@@ -17,12 +17,12 @@ import torch
 from benchmarks.results import Row
 from benchmarks.speed.chart import Bar
 from benchmarks.speed.floor import Tokens, operations
+from benchmarks.speed.recipes import PRUNING, RECIPES
 from benchmarks.speed.synthetic import run_pass, write_model
 from compression import environment
 from compression.models.checkpoint import Checkpoint
 
 VOCABULARY, HEAD_DIM = 512, 32
-RECIPE: dict[str, object] = {"method": "sparsegpt", "sparsity": 0.5}
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _measure(size: Size, device: torch.device) -> Measured:
         folder = Path(scratch) / "model"
         write_model(folder, "llama", _config(size), torch.float32, device)
         architecture = Checkpoint(folder).architecture
-        passed = run_pass(folder, Path(scratch) / "work", RECIPE, size.samples, size.seqlen, device, torch.float32)
+        passed = run_pass(folder, Path(scratch) / "work", RECIPES[PRUNING], size.samples, size.seqlen, device, torch.float32)
     work = operations(architecture, Tokens(size.samples, size.seqlen), Tokens(0, size.seqlen))
     return passed.seconds, {stage: done for stage, done in work.items() if done}
 

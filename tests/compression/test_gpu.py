@@ -3,6 +3,9 @@
 All of them run on a machine that has nothing but what `compression/` needs, with `--noconftest`.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,8 @@ from compression.compress import compress
 from compression.errors import Cancelled
 from compression.events import BlockFinished, Event, LayerFinished
 from compression.finished_blocks import FinishedBlocks, read_block
-from compression.hessian import GPU_PANEL, GPU_STRIP, Accumulator, Hessian
+from compression.hessian import GPU_PANEL, GPU_STRIP, Accumulator, Hessian, _turn_over
+from compression.isolation import Reach, isolated
 from compression.layer import LayerSolution, relative_error
 from compression.masks import drop_smallest
 from compression.memory import MemoryMeter
@@ -205,3 +209,39 @@ def test_pinned_memory_is_counted() -> None:
         kept = torch.empty(2**28, dtype=torch.uint8, pin_memory=True)
         assert meter.now_bytes() - before_bytes >= 0.9 * kept.nbytes
         del kept
+
+
+ISOLATED = """
+import torch
+from compression.isolation.evidence import in_force
+from compression.obs import has_kernel
+X = torch.randn(100, 100, device="cuda")
+print(bool(torch.isfinite(X @ X).all()) and has_kernel(X.device), "; ".join(in_force()))
+"""
+
+
+def test_an_isolated_process_reaches_the_gpu_and_compiles_its_kernel(tmp_path: Path) -> None:
+    command = isolated([sys.executable, "-c", ISOLATED], Reach(write=(tmp_path,)))
+    environment = os.environ | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert found.stdout.startswith("True"), found.stdout + found.stderr
+    assert "no new privileges" in found.stdout
+
+
+@pytest.mark.parametrize("size", [1, 50, 3 * GPU_PANEL + 7])
+def test_an_upper_matrix_is_turned_over(size: int) -> None:
+    M_CC = torch.randn(size, size, generator=seeded(3)).triu()
+    turned_CC = M_CC.clone()
+    _turn_over(turned_CC)
+    assert torch.equal(turned_CC, M_CC.T)
+
+
+def test_goals_are_reached_on_a_gpu(tmp_path: Path) -> None:
+    from tests.compression.goals.test_reach import run as reach_goal
+
+    text = tmp_path / "text.txt"
+    text.write_text(tiny_models.text())
+    folder = tiny_models.save(tmp_path / "model")
+    report = reach_goal(folder, text, tmp_path / "out", {"metric": "bytes", "factor": 1.5}, device="cuda")
+    assert report.goal is not None
+    assert report.sizes.artifact_bytes <= report.goal.budget

@@ -70,8 +70,7 @@ def run(folder: Path, text: Path, out: Path, goal: dict[str, Any], **options: An
         out,
         calibration=Calibration(source=str(text), nsamples=6, seqlen=32),
         evaluation=Evaluation(sources=(str(text),), windows=3, seqlen=32),
-        device="cpu",
-        **{"certificate": False, **options},
+        **{"device": "cpu", "certificate": False, **options},
     )
 
 
