@@ -11,6 +11,7 @@ from jobs.settings import Settings
 from worker.folder import JobFolder
 from worker.spec import EvaluateSpec, ExportSpec, RunSpec
 
+NVIDIA = Path("/dev/nvidiactl")  # where there is one of its GPUs
 AnySpec = RunSpec | EvaluateSpec | ExportSpec
 
 
@@ -33,7 +34,9 @@ def reach_of(spec: AnySpec, folder: JobFolder, settings: Settings, library_path:
     libraries = [Path(part) for part in library_path.split(os.pathsep) if part.startswith("/")]
     read = tuple(_with_targets(path) for path in _inputs(spec))
     found = tuple(path for paths in read for path in paths)
-    return Reach((*libraries, *found), (folder.root, spec.cache), settings.runner_user if os.geteuid() == 0 else None)
+    user = settings.runner_user if os.geteuid() == 0 else None
+    uses_cuda = spec.device != "cpu" and NVIDIA.exists()
+    return Reach((*libraries, *found), (folder.root, spec.cache), user, names_threads=uses_cuda)
 
 
 def hand_over(folder: JobFolder, spec: AnySpec, settings: Settings) -> None:

@@ -23,11 +23,13 @@ class Reach:
         read: files and folders, with what lies in them. What is not there is left out.
         write: the same, for writing as well.
         user: whose rights it has, by name; needs root. None: those of the caller.
+        names_threads: it may write names of threads to /proc, without which CUDA's driver does not work.
     """
 
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
     user: str | None = None
+    names_threads: bool = False
 
 
 def isolated(command: Sequence[str], reach: Reach) -> tuple[str, ...]:
@@ -38,8 +40,9 @@ def isolated(command: Sequence[str], reach: Reach) -> tuple[str, ...]:
         *_options("--read", (*_python(), *own, *reach.read)),
         *_options("--write", reach.write),
     ]
-    user = [] if reach.user is None else ["--user", reach.user]
-    return (sys.executable, "-I", "-S", "-c", _LAUNCH, str(PACKAGES), *options, *user, "--", *command)
+    options += [] if reach.user is None else ["--user", reach.user]
+    options += ["--name-threads"] if reach.names_threads else []
+    return (sys.executable, "-I", "-S", "-c", _LAUNCH, str(PACKAGES), *options, "--", *command)
 
 
 def _options(name: str, paths: Iterable[Path]) -> list[str]:

@@ -51,6 +51,10 @@ class Landlock:
             for path in paths:
                 self._allow(path, rights)
 
+    def let_write(self, path: str) -> None:
+        """Let the files below a path be changed as well, but none be made or removed."""
+        self._allow(path, _WRITE_FILE | _TRUNCATE)
+
     def _allow(self, path: str, rights: int) -> None:
         with suppress(OSError):
             place = os.open(path, os.O_PATH | os.O_CLOEXEC)

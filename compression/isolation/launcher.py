@@ -1,4 +1,6 @@
-"""Takes away, then becomes the command: `[--list PATH] [--read PATH] [--write PATH] [--user NAME] -- COMMAND`. See `isolated`.
+"""Takes away, then becomes the command; see `isolated`.
+
+    [--list PATH] [--read PATH] [--write PATH] [--user NAME] [--name-threads] -- COMMAND
 
 Runs before anything untrusted, in a single thread and without site packages.
 """
@@ -16,6 +18,7 @@ from compression.isolation import capabilities
 from compression.isolation.evidence import has_no_network
 from compression.isolation.landlock import Landlock
 from compression.isolation.libc import CLONE_NEWNET, CLONE_NEWUSER, no_new_privileges, unshare
+from compression.isolation.thread_names import protect_switches, writable
 
 SYSTEM = (
     *("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt", "/proc", "/sys", "/nix/store", "/run/opengl-driver"),
@@ -33,22 +36,29 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--read", action="append", default=[])
     parser.add_argument("--write", action="append", default=[])
     parser.add_argument("--user")
+    parser.add_argument("--name-threads", action="store_true")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(arguments)
-    isolate(_rules(options.listed, options.read, options.write), options.user)
+    isolate(_rules(options.listed, options.read, options.write), options.user, names_threads=options.name_threads)
     os.execvp(options.command[0], options.command)  # noqa: S606  a command of ours, without a shell
 
 
-def isolate(rules: Landlock | None, user: str | None) -> None:
+def isolate(rules: Landlock | None, user: str | None, *, names_threads: bool) -> None:
     """In this order: what needs privileges, then giving them up, then what needs none. The rules' paths are open already.
 
+    Args: names_threads: see `thread_names`.
     Raises: OSError, KeyError: the user that the operator named is not there, or only root can become it; nothing runs then.
     """
     _limit(PROCESSES if user is not None else None)
     if sys.platform == "linux":
         _leave_network()
+        if names_threads:
+            with suppress(OSError):
+                protect_switches()
     if user is not None:
         _become(user)
+    if rules is not None and names_threads:
+        rules.let_write(writable())
     if sys.platform == "linux":  # elsewhere the numbers of its system calls mean something else
         _give_up(rules)
 

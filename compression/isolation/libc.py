@@ -3,7 +3,8 @@
 import ctypes
 import os
 
-CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x10000000, 0x40000000
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 1 << 5, 1 << 12, 1 << 14, 1 << 18
 PR_SET_NO_NEW_PRIVS = 38
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -17,6 +18,11 @@ def syscall(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | None) -
 def unshare(flags: int) -> None:
     """Raises: OSError."""
     _checked(_libc.unshare(flags))
+
+
+def mount(source: str, target: str, flags: int) -> None:
+    """Raises: OSError."""
+    _checked(_libc.mount(source.encode(), target.encode(), None, ctypes.c_ulong(flags), None))
 
 
 def no_new_privileges() -> None:

@@ -221,7 +221,7 @@ print(bool(torch.isfinite(X @ X).all()) and has_kernel(X.device), "; ".join(in_f
 
 
 def test_an_isolated_process_reaches_the_gpu_and_compiles_its_kernel(tmp_path: Path) -> None:
-    command = isolated([sys.executable, "-c", ISOLATED], Reach(write=(tmp_path,)))
+    command = isolated([sys.executable, "-c", ISOLATED], Reach(write=(tmp_path,), names_threads=True))
     environment = os.environ | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert found.stdout.startswith("True"), found.stdout + found.stderr

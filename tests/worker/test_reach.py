@@ -55,6 +55,23 @@ def spec(tmp_path: Path, settings: Settings, model: Path) -> ExportSpec:
     )
 
 
+@pytest.mark.parametrize(
+    ("device", "has_gpu", "names_threads"), [("cuda:0", True, True), ("cpu", True, False), ("auto", False, False)]
+)
+def test_only_beside_a_gpu_does_a_runner_name_its_threads(
+    device: str,
+    has_gpu: bool,
+    names_threads: bool,
+    spec: ExportSpec,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.reach.NVIDIA", tmp_path if has_gpu else tmp_path / "none")
+    given = spec.model_copy(update={"device": device})
+    assert reach_of(given, JobFolder(tmp_path / "job"), settings).names_threads is names_threads
+
+
 @needs_landlock
 def test_runner_reaches_neither_network_nor_secrets_nor_other_jobs(
     sessions: Sessions, submit: Submit, scripted: MakeHost, monkeypatch: pytest.MonkeyPatch

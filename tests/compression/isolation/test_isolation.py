@@ -136,6 +136,40 @@ class TestFiles:
         Landlock([], ["/no/such/path"], [str(tmp_path / "neither")])
 
 
+NAMES_A_THREAD = "open(f'/proc/self/task/{threading.get_native_id()}/comm', 'w').write('named')"
+NAMES_THREADS = f"""
+import subprocess, sys, threading
+thread = threading.Thread(target=lambda: {NAMES_A_THREAD})
+thread.start()
+thread.join()
+print(open('/proc/self/comm').read().strip(), flush=True)
+subprocess.run([sys.executable, '-c', "import threading; {NAMES_A_THREAD}; print('child named')"], check=True)
+"""
+
+
+@needs_landlock
+class TestNamingThreads:
+    """As CUDA's driver does."""
+
+    def test_threads_of_the_command_and_of_what_it_starts_are_named(self) -> None:
+        assert said(NAMES_THREADS, Reach(names_threads=True)).splitlines()[-1] == "child named"
+
+    def test_nothing_is_named_otherwise(self) -> None:
+        assert "PermissionError" in run(f"import threading; {NAMES_A_THREAD}").stderr
+
+    @pytest.mark.parametrize("path", ["/proc/sys/kernel/core_pattern", "/proc/sys/vm/swappiness"])
+    def test_the_kernel_s_switches_stay_as_they_are(self, path: str) -> None:
+        failed = run(f"open({path!r}, 'w')", Reach(names_threads=True))
+        assert failed.returncode == 1
+        assert "PermissionError" in failed.stderr or "Read-only file system" in failed.stderr
+
+    def test_the_supervisor_s_memory_stays_out_of_reach(self) -> None:
+        assert run(f"open('/proc/{os.getpid()}/mem', 'r+b')", Reach(names_threads=True)).returncode == 1
+
+    def test_no_entry_is_made_or_removed(self, tmp_path: Path) -> None:
+        assert "PermissionError" in run(f"open({str(tmp_path / 'new')!r}, 'w')", Reach(names_threads=True)).stderr
+
+
 @needs_root
 class TestUser:
     def test_the_command_runs_as_the_named_user(self) -> None:
