@@ -7,13 +7,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
 from cli.service import find_service
+from compression.isolation import Reach, isolated
 
 GIB = 1024**3
 PYTHON = ((3, 11), (3, 14))
@@ -113,11 +114,25 @@ def _device() -> Finding:
     if not gpus:
         return Finding("ok", "device", f"no GPU; {os.cpu_count()} processors")
     names = ", ".join(gpu.name for gpu in gpus)
-    program = "import torch; assert torch.cuda.is_available(); print(torch.version.cuda)"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)  # noqa: S603
-    if ran.returncode == 0:
-        return Finding("ok", "device", f"{names}; CUDA {ran.stdout.strip()}")
-    return Finding("fail", "device", f"{names}, which torch cannot use", "install a build of torch for its driver")
+    command = (sys.executable, "-c", "import torch; torch.zeros(1, device='cuda'); print(torch.version.cuda)")
+    ran = _run(command)
+    if ran.returncode != 0:
+        return Finding("fail", "device", f"{names}, which torch cannot use", "install a build of torch for its driver")
+    found = f"{names}; CUDA {ran.stdout.strip()}"
+    alone = _run(isolated(command, Reach(names_threads=True)))
+    if alone.returncode == 0:
+        return Finding("ok", "device", found)
+    *_, said = alone.stderr.strip().splitlines() or ["it said nothing"]
+    return Finding(
+        "fail",
+        "device",
+        f"{found}; an isolated runner cannot use it ({said})",
+        "set SCALPEL_RUNNER_ISOLATION=false, and report it",
+    )
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603  a command of ours
 
 
 def _memory() -> Finding:

@@ -36,7 +36,7 @@ from compression.recipe import Recipe
 from compression.report import Estimated, Report
 from compression.resources import resource_errors
 from compression.stopwatch import Stopwatch
-from compression.verdict import check_measured, compared, judge, of_labels, of_outputs, why_none
+from compression.verdict import check_measured
 from compression.weights import Weights
 
 
@@ -133,10 +133,6 @@ def compress(
                 export, result.probe, job.tokenizer, scratch, torch_device, memory_limit_bytes
             )
         files = file_hashes(partial)
-        results, output_errors = summary.results(job, result.scores), summary.output_errors(job, result.scores)
-        accuracy = summary.accuracy(job, result.scores)
-        measured = [*map(compared, results), *map(of_outputs, output_errors), *([of_labels(accuracy)] if accuracy else [])]
-        verdict = judge(acceptance, measured)
         report = Report(
             scalpel_version=compression.__version__,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -145,12 +141,7 @@ def compress(
             calibration=calibration,
             calibration_text=job.calibration.describe(),
             evaluation=evaluation,
-            results=results,
-            output_errors=output_errors,
-            accuracy=accuracy,
-            acceptance=acceptance,
-            verdict=verdict,
-            verdict_note=None if verdict else why_none(measured),
+            **vars(summary.findings(job, result.scores, acceptance)),
             sample=greedy,
             sample_note=no_sample,
             output=output,

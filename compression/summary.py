@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,11 +14,12 @@ from compression.models.ends import stored_ends
 from compression.output_error import summarise_errors
 from compression.plan import Plan
 from compression.preparation import Job, Texts
-from compression.protocol import OutputFormat
-from compression.report import AccuracyResult, Coverage, EvaluationResult, LayerResult, OutputErrorResult, Sizes
+from compression.protocol import Acceptance, OutputFormat
+from compression.report import AccuracyResult, Coverage, EvaluationResult, LayerResult, OutputErrorResult, Sizes, Verdict
 from compression.scoring import Scores
 from compression.size_parts import size_parts
 from compression.statistics import summarise, worst_tokens
+from compression.verdict import compared, judge, of_labels, of_outputs, why_none
 
 Score = TypeVar("Score")
 
@@ -29,6 +31,31 @@ OF_PACKED = "what stays dense (embedding, head, norms, matrices left alone) and 
 
 WEIGHT_FILES = (".safetensors", ".gguf")
 ROUNDED_REASON = "output.embeddings: 8 bits, rounded to nearest"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What evaluation found, under the names of the report's fields."""
+
+    results: tuple[EvaluationResult, ...]
+    output_errors: tuple[OutputErrorResult, ...]
+    accuracy: AccuracyResult | None
+    acceptance: Acceptance
+    verdict: Verdict | None
+    verdict_note: str | None
+
+
+def findings(texts: Texts, scores: Scores, acceptance: Acceptance) -> Findings:
+    """Results of every kind, and the verdict over them, or why there is none."""
+    of_models, of_encoders, of_classifiers = results(texts, scores), output_errors(texts, scores), accuracy(texts, scores)
+    measured = [
+        *map(compared, of_models),
+        *map(of_outputs, of_encoders),
+        *([of_labels(of_classifiers)] if of_classifiers else []),
+    ]
+    verdict = judge(acceptance, measured)
+    note = None if verdict else why_none(measured)
+    return Findings(of_models, of_encoders, of_classifiers, acceptance, verdict, note)
 
 
 def results(texts: Texts, scores: Scores) -> tuple[EvaluationResult, ...]:

@@ -1,11 +1,12 @@
-"""Quality against bytes: which results are worth having, since no other is both smaller and better."""
+"""Quality against what it costs, in bytes or measured time: which results are worth having, since none is better in both."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from api.dashboard.templates import asked
 from api.dashboard.templates import size as size_words
 from compression.report import EvaluationResult, Report
+from compression.structure.words import environment_words
 from jobs.view import JobView
 
 LEFT, TOP, WIDTH, HEIGHT = 70, 16, 720, 220  # of the field, in the drawing's units
@@ -19,14 +20,14 @@ class Contender:
     job: JobView
     report: Report | None
 
-    def on(self, text: str) -> EvaluationResult | None:
-        """Its figures on a text."""
-        results = self.report.results if self.report is not None else ()
-        return next((result for result in results if result.text.digest == text), None)
-
     @property
     def first(self) -> EvaluationResult | None:
         return self.report.results[0] if self.report is not None and self.report.results else None
+
+    @property
+    def speedup(self) -> float | None:
+        """Measured, of a model that was cut to be faster."""
+        return self.report.structure.speed.measured if self.report is not None and self.report.structure else None
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,10 @@ class Tick:
 
 @dataclass(frozen=True)
 class Picture:
-    """Args: text: that all were evaluated on. front: the line through those that nothing beats."""
+    """Args: quality, cost: what the axes are. front: the line through those that nothing beats."""
 
-    text: str
+    quality: str
+    cost: str
     dots: tuple[Dot, ...]
     front: str
     x_ticks: tuple[Tick, ...]
@@ -60,56 +62,123 @@ class Picture:
         return frozenset(dot.number for dot in self.dots if dot.is_dominated)
 
 
-def pareto(contenders: Sequence[Contender]) -> Picture | None:
-    """The picture of those that were evaluated on the same windows of one text; None where these are fewer than two."""
-    text = _shared_text(contenders)
-    points = [
-        (number, float(contender.report.sizes.artifact_bytes), result.ratio)
+@dataclass(frozen=True)
+class _Axis:
+    """Args: of: the figure of a report, with whom it compares; None: the report has none. words: of a figure."""
+
+    name: str
+    of: Callable[[Report], tuple[str, float] | None]
+    words: Callable[[float], str]
+
+
+def pictures(contenders: Sequence[Contender]) -> list[Picture]:
+    """Against bytes, and against time where models were cut to be faster; no picture has less than two dots."""
+    drawn = (_picture(contenders, axis) for axis in (_BYTES, _TIME))
+    return [picture for picture in drawn if picture is not None]
+
+
+def _picture(contenders: Sequence[Contender], cost: _Axis) -> Picture | None:
+    """Of those that compare in both: evaluated on the windows that most were, costs measured where most were."""
+    told = [
+        (number, quality, *price)
         for number, contender in enumerate(contenders, 1)
-        if contender.report is not None and (result := contender.on(text)) is not None
+        if contender.report is not None and (price := cost.of(contender.report)) is not None
+        for quality in _qualities(contender.report)
     ]
-    if len(points) < 2:
+    kinds = [(quality.key, whom) for _, quality, whom, _ in told]
+    most = max(dict.fromkeys(kinds), key=kinds.count, default=None)
+    chosen = [(number, quality, price) for number, quality, whom, price in told if (quality.key, whom) == most]
+    if most is None or len(chosen) < 2:
         return None
-    x_low, x_high = _range([size for _, size, _ in points])
-    y_low, y_high = _range([ratio for _, _, ratio in points])
+    name = f"{cost.name} ({most[1]})" if most[1] else cost.name
+    return _drawn(contenders, chosen, cost, name)
 
-    def across(size: float) -> float:
-        return round(LEFT + (size - x_low) / (x_high - x_low) * WIDTH, 1)
 
-    def down(ratio: float) -> float:
-        return round(TOP + (y_high - ratio) / (y_high - y_low) * HEIGHT, 1)
+@dataclass(frozen=True)
+class _Quality:
+    """Args: key: figures with the same one compare. value: low is good."""
 
+    key: str
+    name: str
+    value: float
+    words: str
+
+
+def _qualities(report: Report) -> list[_Quality]:
+    of_models = [
+        _Quality(
+            found.text.digest,
+            f"Perplexity on {found.text.source}, compressed to dense",
+            found.ratio,
+            f"perplexity x {found.ratio:.4g}",
+        )
+        for found in report.results
+    ]
+    return of_models + [
+        _Quality(
+            found.text.digest,
+            f"Error of last hidden states on {found.text.source}, relative",
+            found.relative_error,
+            f"error {found.relative_error:.3g}",
+        )
+        for found in report.output_errors
+    ]
+
+
+def _drawn(contenders: Sequence[Contender], points: Sequence[tuple[int, _Quality, float]], cost: _Axis, name: str) -> Picture:
+    x_low, x_high = _range([price for _, _, price in points])
+    y_low, y_high = _range([quality.value for _, quality, _ in points])
+
+    def across(price: float) -> float:
+        return round(LEFT + (price - x_low) / (x_high - x_low) * WIDTH, 1)
+
+    def down(value: float) -> float:
+        return round(TOP + (y_high - value) / (y_high - y_low) * HEIGHT, 1)
+
+    pairs = [(price, quality.value) for _, quality, price in points]
     dots = tuple(
         Dot(
-            across(size),
-            down(ratio),
+            across(price),
+            down(quality.value),
             number,
             contenders[number - 1].job.id,
-            f"{number}: {asked(contenders[number - 1].job)}, {size_words(size)}, perplexity x {ratio:.4g}",
-            is_dominated(size, ratio, [(size, ratio) for _, size, ratio in points]),
+            f"{number}: {asked(contenders[number - 1].job)}, {cost.words(price)}, {quality.words}",
+            is_dominated(price, quality.value, pairs),
         )
-        for number, size, ratio in points
+        for number, quality, price in points
     )
-    front = " ".join(f"{dot.x},{dot.y}" for dot in sorted(dots, key=lambda dot: dot.x) if not dot.is_dominated)
-    name = next(result.text.source for contender in contenders if (result := contender.on(text)) is not None)
     return Picture(
+        points[0][1].name,
         name,
         dots,
-        front,
-        tuple(Tick(across(value), size_words(value)) for value in _steps(x_low, x_high)),
+        " ".join(f"{dot.x},{dot.y}" for dot in sorted(dots, key=lambda dot: dot.x) if not dot.is_dominated),
+        tuple(Tick(across(value), cost.words(value)) for value in _steps(x_low, x_high)),
         tuple(Tick(down(value), f"{value:.4g}") for value in _steps(y_low, y_high)),
     )
 
 
-def is_dominated(size: float, ratio: float, all_points: Sequence[tuple[float, float]]) -> bool:
-    """Whether another one is no larger and no worse, and one of both less so."""
-    return any(other[0] <= size and other[1] <= ratio and other != (size, ratio) for other in all_points)
+def is_dominated(price: float, value: float, all_points: Sequence[tuple[float, float]]) -> bool:
+    """Whether another one costs no more and is no worse, and one of both less so."""
+    return any(other[0] <= price and other[1] <= value and other != (price, value) for other in all_points)
 
 
-def _shared_text(contenders: Sequence[Contender]) -> str:
-    """The digest of the text that most were evaluated on."""
-    texts = [result.text.digest for contender in contenders if contender.report for result in contender.report.results]
-    return max(dict.fromkeys(texts), key=texts.count, default="")
+def _bytes(report: Report) -> tuple[str, float]:
+    return "", float(report.sizes.artifact_bytes)
+
+
+def _time(report: Report) -> tuple[str, float] | None:
+    """Of one forward, measured; it compares with what was measured on the same machine for the same load."""
+    if report.structure is None:
+        return None
+    return environment_words(report.structure.table.environment), report.structure.speed.shrunk_s
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms"
+
+
+_BYTES = _Axis("bytes of weights", _bytes, size_words)
+_TIME = _Axis("measured time of a forward", _time, _milliseconds)
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

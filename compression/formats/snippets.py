@@ -104,8 +104,23 @@ print(model("Once upon a time", max_tokens=32)["choices"][0]["text"])"""
 _SPQR = f"""import spqr_quant
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.quantizers import quantizer_spqr
+from transformers.quantizers.quantizers_utils import should_convert_module
 
-linear = spqr_quant.QuantizedLinear  # the two packages spell this function in two ways
-if not hasattr(linear, "create_placeholder"):
-    linear.create_placeholder = linear.create_placehodler
+
+def replace(model, modules_to_not_convert=None, quantization_config=None):
+    # transformers' own (up to 5.23) calls a function that spqr-quant spells otherwise, and fails on nested modules
+    found, shapes = quantization_config, quantization_config.shapes
+    for name, module in list(model.named_modules()):
+        if isinstance(module, torch.nn.Linear) and should_convert_module(name, modules_to_not_convert):
+            sizes = [shapes[f"{{name}}.{{part}}.shape"] for part in ("dense_weights", "row_offsets", "col_vals", "in_perm")]
+            with torch.device("meta"):
+                packed = spqr_quant.QuantizedLinear.create_placehodler(
+                    module.out_features, module.in_features, found.bits, found.beta1, found.beta2, *sizes
+                )
+            model.set_submodule(name, packed)
+    return model
+
+
+quantizer_spqr.replace_with_spqr_linear = replace
 model = AutoModelForCausalLM.from_pretrained("{FOLDER}", dtype=torch.float16, device_map="cuda")"""

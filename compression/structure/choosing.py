@@ -86,7 +86,7 @@ class Choosing:
         if requested <= 1:
             reason = f"the model takes {table.dense_s * 1e3:.3g} ms as it is"
             raise InvalidOptions("goal.at_most", reason, f"less than {table.dense_s:.3g} (seconds)")
-        check_reach(table, [requested])
+        check_reach(table, requested)
         blocks = self.checkpoint.architecture.blocks
         unknown = (tuple(0.0 for _ in levels[0]), tuple(0.0 for _ in levels[1])) * blocks
         self._plain(Profiles(table, levels, unknown), table.dense_s / requested)  # refuses what has no profile
@@ -95,8 +95,8 @@ class Choosing:
         loss_of = self._losses(structures, options)
         self.on_event(StageStarted(stage="evaluating"))
         self.on_event(Note(message="measuring how much each half of each block matters"))
-        harms = self._timed("what matters", lambda: harms_of(structures.errors(), levels * blocks, loss_of))
-        profiles = Profiles(table, levels, harms)
+        expected = self._timed("what matters", lambda: harms_of(structures.errors(), levels * blocks, loss_of))
+        profiles = self._better([Profiles(table, levels, harms) for harms in expected], table.dense_s / requested, loss_of)
 
         def plain(within_s: float) -> Profile:
             return self._plain(profiles, within_s)
@@ -112,6 +112,14 @@ class Choosing:
         within_s = self._timed("search", lambda: self._corrected(profiles, requested, SEARCHES, searched, plain_s))
         profile, found = searches[within_s]
         return Chosen(profile, profiles, requested, structures, found, use)
+
+    def _better(self, expecting: Sequence[Profiles], within_s: float, loss_of: LossOf) -> Profiles:
+        """Of ways to expect harms, the one whose best profile in that time loses the least."""
+        losses = [loss_of(self._plain(profiles, within_s)) for profiles in expecting]
+        self.on_event(
+            Note(message=f"loss of the best profile by each way to expect harms: {', '.join(f'{x:.4g}' for x in losses)}")
+        )
+        return expecting[losses.index(min(losses))]
 
     def _table(self, levels: Levels) -> LatencyTable:
         wanted = (self.goal.environment or RunEnvironment()).on(str(self.device))

@@ -50,7 +50,7 @@ from compression.structure.sizes import shrunk_sizes
 from compression.structure.timing import RunEnvironment
 from compression.structure.units import structure_of
 from compression.structure.verified import verify_shrunk
-from compression.verdict import check_measured, compared, judge, of_labels, of_outputs, why_none
+from compression.verdict import check_measured
 
 
 @resource_errors()
@@ -139,10 +139,6 @@ def faster(
         with watch.time("racing"):
             raced = race(checkpoint.folder, partial, chosen.profiles.table.environment)
         files = file_hashes(partial)
-        results, output_errors = summary.results(read, result.scores), summary.output_errors(read, result.scores)
-        accuracy = summary.accuracy(read, result.scores)
-        measured = [*map(compared, results), *map(of_outputs, output_errors), *([of_labels(accuracy)] if accuracy else [])]
-        verdict = judge(acceptance, measured)
         sizes, parameters_left = shrunk_sizes(checkpoint, left, partial)
         report = Report(
             scalpel_version=compression.__version__,
@@ -152,12 +148,7 @@ def faster(
             calibration=calibration,
             calibration_text=read.calibration.describe(),
             evaluation=evaluation,
-            results=results,
-            output_errors=output_errors,
-            accuracy=accuracy,
-            acceptance=acceptance,
-            verdict=verdict,
-            verdict_note=None if verdict else why_none(measured),
+            **vars(summary.findings(read, result.scores, acceptance)),
             sample=sample,
             sample_note=no_sample,
             output=output,

@@ -91,6 +91,7 @@ class ShrunkPass:
                 with self.watch.time("evaluating"):
                     for lane in (dense, *(one for one, _ in labelled)):
                         lane.advance(self.model, block, index, self.compute_dtype)
+                is_replayed = found is not None
                 if found is None:
                     found = self._solved(index, block, calibration)
                     self.finished.save(index, *found)
@@ -109,8 +110,9 @@ class ShrunkPass:
             finally:
                 self.model.free_block(index)
             result.errors.append(found[1])
-            spent.append(time.perf_counter() - begin)
-            self._end(index, found[1], spent)
+            if not is_replayed:
+                spent.append(time.perf_counter() - begin)
+            self._end(index, found[1], spent, is_replayed=is_replayed)
         self._begin("evaluating", -1)
         with self.watch.time("evaluating"):
             self._score(result, dense if self.dense is None else None, shrunk, probe, labelled)
@@ -175,17 +177,17 @@ class ShrunkPass:
         told = {"activity": activity, "block": index + 1, "blocks": len(self.profile) // 2}
         self.on_event(ActivityStarted.model_validate(told))
 
-    def _end(self, index: int, errors: Errors, spent: Sequence[float]) -> None:
+    def _end(self, index: int, errors: Errors, spent: Sequence[float], *, is_replayed: bool) -> None:
         blocks = len(self.profile) // 2
         self.on_event(
             BlockFinished(
                 block=index + 1,
                 blocks=blocks,
                 fraction=(index + 1) / blocks,
-                eta_s=(blocks - index - 1) * sum(spent) / len(spent),
+                eta_s=(blocks - index - 1) * sum(spent) / len(spent) if spent else None,
                 mean_relative_error=sum(errors) / len(errors),
                 host_memory_bytes=self.meter.now_bytes(),
                 device_memory_bytes=self.meter.device_bytes(),
-                is_replayed=False,
+                is_replayed=is_replayed,
             )
         )

@@ -1,4 +1,4 @@
-"""Several jobs side by side: their figures in one table, and quality against bytes in one picture."""
+"""Several jobs side by side: their figures in one table, and quality against bytes and time in pictures."""
 
 from typing import Annotated
 from urllib.parse import urlencode
@@ -8,7 +8,7 @@ from fastapi import Query, Request, Response
 from api.auth import Reader
 from api.context import Context, InContext
 from api.dashboard.pages import go_to, page_router, show
-from api.dashboard.pareto import Contender, pareto
+from api.dashboard.pareto import Contender, pictures
 from api.dashboard.reports import read_report
 from api.routes import jobs, sweeps
 from compression.report import Report
@@ -37,7 +37,8 @@ def compare(request: Request, caller: Reader, context: InContext, chosen: Chosen
         request,
         "compare.html",
         contenders=contenders,
-        picture=pareto(contenders),
+        pictures=pictures(contenders),
+        are_faster=any(contender.speedup is not None for contender in contenders),
         models=sorted({contender.job.model for contender in contenders}),
         is_cut=len(wanted) > MOST,
         most=MOST,

@@ -83,6 +83,24 @@ def test_all_results_of_a_model_are_compared_and_none_of_others(
     assert "/compare?model=demo%3Asmollm2-135m" in visitor.get(f"/jobs/{ids[0]}").text
 
 
+def test_models_that_were_cut_are_compared_by_measured_time_too(visitor: Visitor, submit: Submit, worker: Worker) -> None:
+    found = reports.faster()
+    assert found.structure is not None
+    slower = found.structure.speed.model_copy(update={"shrunk_s": 0.015, "measured": 1.2667})
+    other = found.model_copy(update={"structure": found.structure.model_copy(update={"speed": slower})})
+    ids = []
+    for report_of in (found, other):
+        ids.append(submit())
+        worker.claim()
+        worker.succeed(ids[-1], {"report.json": report_of.model_dump_json().encode()})
+    page = visitor.get(f"/compare?job={ids[0]}&job={ids[1]}").text
+    assert "against measured time of a forward (8 x 128 tokens, prefill in float32 on A processor, 2 threads)" in page
+    assert "12.8 ms" in page and "15 ms" in page and "Times as fast" in page
+    assert page.count('<svg class="pareto"') == 2
+    alone = visitor.get(f"/compare?job={ids[0]}").text
+    assert '<svg class="pareto"' not in alone
+
+
 def test_report_that_this_version_cannot_read_is_told(visitor: Visitor, submit: Submit, worker: Worker) -> None:
     job_id = submit()
     worker.claim()
