@@ -23,6 +23,7 @@ from api.rate_limiter import rate_limiter
 from api.routes import (
     access,
     artifacts,
+    databases,
     datasets,
     estimates,
     events,
@@ -90,6 +91,7 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
         webhooks,
         publications,
         sweeps,
+        databases,
         workers,
         health,
         metrics,

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal
 
 from cli.service import find_service
-from compression.isolation import Reach, isolated
 
 GIB = 1024**3
 PYTHON = ((3, 11), (3, 14))
@@ -107,6 +106,7 @@ def _settings(data_dir: Path) -> Finding:
 
 def _device() -> Finding:
     try:
+        from compression.isolation import Reach, isolated
         from jobs.watching.devices import find_gpus
     except ModuleNotFoundError:
         return Finding("warn", "device", "only the client is installed here", ALL)

@@ -14,6 +14,7 @@ from cli import (
     compare,
     compress,
     config,
+    databases,
     datasets,
     delete,
     doctor,
@@ -72,7 +73,7 @@ app = typer.Typer(
 )
 COMMANDS = {
     "Start here": (serve.serve, submit.submit, watch.watch, report.report, download.download, doctor.doctor),
-    "Before a job": (estimate.estimate, catalog.methods, catalog.formats),
+    "Before a job": (estimate.estimate, catalog.methods, catalog.formats, databases.databases),
     "Jobs": (jobs.jobs, show.show, compare.compare, act.cancel, act.pause, act.resume, act.retry, delete.delete),
     "With a result": (export.export, publish.publish),
     "Without a service": (compress.compress, sweep.sweep, profile.profile, evaluate.evaluate),

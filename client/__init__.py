@@ -13,6 +13,7 @@ with Scalpel("http://127.0.0.1:8321") as scalpel:
 
 from client import problems
 from client.access import AuditEntry, Key, Me, NewKey, SecretStatus
+from client.database_calls import Database
 from client.errors import (
     ApiError,
     ChecksumMismatch,
@@ -54,6 +55,7 @@ __all__ = [
     "AuditEntry",
     "ChecksumMismatch",
     "ClientError",
+    "Database",
     "Dataset",
     "Delivery",
     "Estimate",

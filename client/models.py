@@ -153,6 +153,7 @@ class JobFields(Answered):
     task: str = "compress"
     parent: str | None = None
     sweep: str | None = None
+    database: str | None = None
     model: str = ""
     state: str
     verdict: str | None = None

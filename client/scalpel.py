@@ -8,6 +8,7 @@ import httpx
 from client.access_calls import AccessCalls
 from client.bringing import Bringing
 from client.calls import Blocks, Core, Waits, call
+from client.database_calls import DatabaseCalls
 from client.drivers import Blocking, Waiting
 from client.job_calls import JobCalls
 from client.jobs import AsyncJob, Job
@@ -21,7 +22,7 @@ DEFAULT_URL = "http://127.0.0.1:8321"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-class _Calls(JobCalls, SweepCalls, Bringing, AccessCalls):
+class _Calls(JobCalls, SweepCalls, DatabaseCalls, Bringing, AccessCalls):
     """What both clients do."""
 
     def __init__(self, base_url: str, retries: int) -> None:

@@ -12,8 +12,9 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from compression.report import Outcome
-from jobs import transitions
+from jobs import databases, transitions
 from jobs.claim import claim as claim  # a worker finds all that it does to a job here
+from jobs.databases import Chosen
 from jobs.errors import StaleAttempt
 from jobs.estimating.rates import Rate
 from jobs.estimating.rates import record as record_rates
@@ -76,6 +77,7 @@ def succeed(
     solutions: Sequence[StoredFile] = (),
     rates: Sequence[Rate] = (),
     published: Published | None = None,
+    chosen: Chosen | None = None,
 ) -> Job:
     """The end as hoped: the artifact's rows, those of its solutions, and the final state, together.
 
@@ -83,6 +85,7 @@ def succeed(
         verdict: of the report; a result that regressed is a success of the job all the same.
         rates: what the job has measured of its device, for later estimates.
         published: where a publication has put the files of another job.
+        chosen: the model database that the job chose from.
     Raises: StaleAttempt.
     """
     job = transitions.take_running(session, job_id, attempt)
@@ -94,6 +97,8 @@ def succeed(
     job.solution_bytes = sum(file.size_bytes for file in solutions) if solutions else None
     job.publication = None if published is None else published.model_dump()
     record_rates(session, rates)
+    if chosen is not None:
+        databases.record(session, job, chosen)
     job.fraction, job.verdict = 1.0, verdict
     return transitions.move(session, job, State.SUCCEEDED)
 

@@ -79,6 +79,13 @@ class RateLimited(JobsError):
         super().__init__(f"at most {per_minute} {what} a minute; go on in {retry_after_s} s")
 
 
+class DatabaseNotFound(JobsError):
+    """The tenant has no model database of this id."""
+
+    def __init__(self, database_id: str) -> None:
+        super().__init__(f"no database {database_id}")
+
+
 class SweepNotFound(JobsError):
     """The tenant has no sweep of this id."""
 

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from jobs.access.browser_table import BrowserSession
 from jobs.access.tables import ApiKey, AuditEntry, Owned, Secret, Tenant, Usage
 from jobs.base import Base
+from jobs.database_table import ModelDatabase
 from jobs.facet_table import Facet
 from jobs.idempotency_table import Idempotent
 from jobs.needs import Need
@@ -26,8 +27,8 @@ from jobs.webhooks.tables import Delivery, Webhook
 
 __all__ = [
     "ApiKey", "Artifact", "AuditEntry", "Base", "Beat", "BrowserSession", "Checkpoint", "Dataset", "Delivery", "Event",
-    "Facet", "Idempotent", "Job", "JobInput", "ModelFile", "ModelPart", "Ring", "Secret", "Solution", "Sweep", "Tally",
-    "Tenant", "UploadedModel", "Usage", "Webhook", "Worker",
+    "Facet", "Idempotent", "Job", "JobInput", "ModelDatabase", "ModelFile", "ModelPart", "Ring", "Secret", "Solution",
+    "Sweep", "Tally", "Tenant", "UploadedModel", "Usage", "Webhook", "Worker",
 ]  # fmt: skip
 
 STATE = Enum(State, native_enum=False, length=16, values_callable=lambda states: [state.value for state in states])
@@ -54,6 +55,9 @@ class Job(Owned):
         ForeignKey("sweeps.id", name="fk_jobs_sweep_id", ondelete="SET NULL"), index=True
     )
     sweep_position: Mapped[int | None]  # among the recipes of the sweep
+    database_id: Mapped[str | None] = mapped_column(  # that its goal's levels were chosen from
+        ForeignKey("databases.id", name="fk_jobs_database_id", ondelete="SET NULL"), index=True
+    )
     state: Mapped[State] = mapped_column(STATE)
     priority: Mapped[int] = mapped_column(default=0)  # higher is served first
     need: Mapped[Need] = mapped_column(String(8), default="any", server_default="any")  # of the device that computes it

@@ -50,6 +50,7 @@ class JobView(_View):
     task: Task
     parent: str | None = Field(description="Of an export: the job whose solutions it writes.")
     sweep: str | None = Field(description="The sweep that it is a point of.")
+    database: str | None = Field(description="The model database that its goal's levels were chosen from.")
     model: str = Field(description="As its user named it.")
     state: State
     verdict: Outcome | None = Field(
@@ -97,6 +98,7 @@ def job_view(job: Job) -> JobView:
         task=job.task,
         parent=job.parent_id,
         sweep=job.sweep_id,
+        database=job.database_id,
         model=job.model,
         state=job.state,
         verdict=cast("Outcome | None", job.verdict),

@@ -18,6 +18,7 @@ from compression.report import Outcome
 from jobs import attempts
 from jobs.attempts import StoredFile
 from jobs.database import Sessions
+from jobs.databases import Chosen, chosen_from
 from jobs.errors import SolutionsGone, SourceError, StaleAttempt
 from jobs.estimating.rates import Rate, measured_in
 from jobs.failure import (
@@ -90,6 +91,7 @@ class Made:
     solutions: Sequence[StoredFile] = ()
     rates: Sequence[Rate] = ()
     published: Published | None = None
+    chosen: Chosen | None = None
 
 
 class Attempt:
@@ -154,7 +156,9 @@ class Attempt:
         except Exception as error:  # the boundary of the attempt: a full disk, a store that is down, a bug of ours
             log.exception("job %s: attempt %d", self._job_id, self._attempt)
             return self._retry(f"{type(error).__name__}: {error}", self._if_disk_is_full(error))
-        return self._write(attempts.succeed, made.files, self._verdict, made.solutions, made.rates, made.published)
+        return self._write(
+            attempts.succeed, made.files, self._verdict, made.solutions, made.rates, made.published, made.chosen
+        )
 
     def _interrupted(self, reason: Reason) -> Job | None:
         match reason:
@@ -257,7 +261,8 @@ class Attempt:
             raise RunnerCrashed("The runner announced a result and left no report.")
         if not is_compression:
             return Made(files)
-        return Made(files, self._put_all(self._folder.solutions), measured_in(self._folder.out / REPORT_FILE))
+        report = self._folder.out / REPORT_FILE
+        return Made(files, self._put_all(self._folder.solutions), measured_in(report), chosen=chosen_from(report))
 
     def _put_all(self, folder: Path) -> Sequence[StoredFile]:
         return [self._put(folder, path) for path in sorted(folder.rglob("*")) if not path.is_dir()]

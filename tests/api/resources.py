@@ -19,6 +19,7 @@ from ulid import ULID
 from tests.api.conftest import Submit
 from tests.api.standin import Worker
 from tests.api.test_exports import report
+from tests.compression import reports
 
 MODEL_FILE = "config.json"
 TINY_CONFIG = {
@@ -71,6 +72,14 @@ class House:
         body = {"model": "demo:smollm2-135m", "grid": {"bits": [3, 4]}}
         return str(self.web.post("/v1/sweeps", json=body).json()["id"])
 
+    def database(self) -> str:
+        """One that a job has chosen from."""
+        job_id = self.submit()
+        while self.worker.claim() != job_id:
+            pass
+        self.worker.succeed(job_id, {"report.json": reports.faster().model_dump_json().encode()})
+        return str(self.web.get("/v1/databases").json()["items"][0]["id"])
+
     def dataset(self) -> str:
         params, headers = {"name": "test"}, {"Content-Type": "text/plain"}
         return str(self.web.post("/v1/datasets", params=params, content=b"Some words.", headers=headers).json()["id"])
@@ -108,6 +117,7 @@ MAKERS: Mapping[str, Callable[[House], str]] = {
     "name": lambda _: "report.json",  # of that job's artifact
     "key_id": House.key,
     "sweep_id": House.sweep,
+    "database_id": House.database,
     "webhook_id": House.webhook,
     "dataset_id": House.dataset,
     "model_id": House.model,

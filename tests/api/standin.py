@@ -8,6 +8,7 @@ from typing import Any
 from jobs import attempts
 from jobs.attempts import StoredFile
 from jobs.database import Sessions
+from jobs.databases import chosen_from
 from jobs.failure import Failure
 from jobs.publications import Published
 from jobs.settings import Settings
@@ -48,8 +49,10 @@ class Worker:
     def succeed(self, job_id: str, files: Mapping[str, bytes], solutions: Mapping[str, bytes] | None = None) -> None:
         stored = [self._store_file(name, content) for name, content in files.items()]
         kept = [self._store_file(name, content) for name, content in (solutions or {}).items()]
+        (self._folder / "report").write_bytes(files.get("report.json", b""))
+        chosen = chosen_from(self._folder / "report")
         with self._sessions.begin() as session:
-            attempts.succeed(session, job_id, self._attempts[job_id], stored, solutions=kept)
+            attempts.succeed(session, job_id, self._attempts[job_id], stored, solutions=kept, chosen=chosen)
 
     def publish(self, job_id: str, published: Published) -> None:
         """The end of a publication."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 import client
 from api.app import create_app
 from api.problems import PROBLEMS, kind_of, of_status
-from client import access, job_calls, models, scalpel, sweep_calls, webhook_calls
+from client import access, database_calls, job_calls, models, scalpel, sweep_calls, webhook_calls
 from client.calls import _Method
 from client.errors import ApiError, ServerError, api_error
 from client.models import Problem
@@ -26,6 +26,8 @@ Schema = dict[str, Any]
 READ_AS: dict[str, type[BaseModel]] = {
     "ArtifactView": models.Artifact,
     "AuditView": access.AuditEntry,
+    "DatabaseSummary": database_calls.DatabaseSummary,
+    "DatabaseView": database_calls.Database,
     "DatasetView": models.Dataset,
     "DeliveryView": webhook_calls.Delivery,
     "Estimate": models.Estimate,

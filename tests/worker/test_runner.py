@@ -17,7 +17,7 @@ from compression.models.source import ModelSource
 from compression.protocol import Calibration, Evaluation, Output
 from compression.recipe import Recipe
 from compression.report import Report
-from jobs import repository
+from jobs import databases, repository
 from jobs.access.tables import LOCAL_TENANT_ID as OURS
 from jobs.database import Sessions
 from jobs.estimating.estimates import Estimate
@@ -266,6 +266,11 @@ def test_a_goal_is_reached_and_the_next_one_on_the_model_finds_its_database(
         assert report.sizes.artifact_bytes <= report.sizes.source_bytes / factor
     assert [report.goal and report.goal.database.was_there for report in reports] == [False, True]
     assert len({report.goal and report.goal.database.key for report in reports}) == 1
+    with sessions() as session:
+        (database,) = databases.list_databases(session, OURS).rows
+        assert (database.kind, database.model) == ("levels", asked["model"])
+        assert reports[0].goal is not None and database.size_bytes == reports[0].goal.database.size_bytes
+        assert databases.jobs_of(session, database) == ids
 
 
 def test_a_model_is_made_faster_and_its_artifact_says_by_how_much(
