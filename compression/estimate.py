@@ -22,7 +22,8 @@ from compression.text_load import TextLoad
 
 FLOAT32, FLOAT64 = 4, 8
 RUNTIME_BYTES = 270_000_000  # interpreter, torch and transformers, before any work
-CUDA_RUNTIME_BYTES = 1_500_000_000  # the same with a CUDA context: an assumption, not measured here
+CUDA_RUNTIME_BYTES = 1_500_000_000  # the same with a CUDA context; 1.3 GB was measured on an H200, torch 2.11
+PINNED = 2  # of a tensor in pinned memory, which is handed out in powers of two: at most twice its size
 ENCODING_BYTES = 120  # while a text is encoded, per byte of it: tokens with their offsets, then a list of Python's integers
 ENCODING_KEPT_BYTES = 80  # of that, what the heap does not give back afterwards
 FACTOR_COPIES = 1  # of C x C while H is factorised, which every step does in the same memory
@@ -157,13 +158,18 @@ def memory_on_cpu(sizes: Sizing) -> MemoryEstimate:
 
 
 def memory_on_device(sizes: Sizing) -> MemoryEstimate:
-    """The same where blocks run on an accelerator: streams stay on the host, everything else goes over."""
+    """The same where blocks run on an accelerator: streams stay on the host, everything else goes over.
+
+    A block is read beside the one before and pinned, and what was solved is pinned on its way to disk. A host with room to
+    spare holds larger streams as well (`budgets.pinned_bytes`); that is no need, and not counted.
+    """
     streams = sum(size for size in sizes.streams() if size <= SPILL_BYTES)
     runtime = CUDA_RUNTIME_BYTES + ENCODING_KEPT_BYTES * sizes.load.longest_text_bytes
-    loading = (sizes.largest_block + sizes.outside) * (0 if sizes.is_mapped else FLOAT32)
+    block = sizes.largest_block * sizes.dtype_bytes
+    loading = PINNED * block + (0 if sizes.is_mapped else block + sizes.outside * FLOAT32)
     host = max(
         CUDA_RUNTIME_BYTES + ENCODING_BYTES * sizes.load.longest_text_bytes,
-        runtime + streams + loading + sizes.solutions(),
+        runtime + streams + loading + PINNED * sizes.solutions(),
     )
     parts = {
         "embedding and head": sizes.outside * FLOAT32 + _rounded_ends(sizes),

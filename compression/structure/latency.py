@@ -6,6 +6,7 @@ processor's caches, where those of a whole model are not. Shapes: B = sequences,
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from compression.structure.units import structure_of
 
 TABLES_FOLDER = "latency"  # in the cache
 STACK_BYTES = 2**29  # of weights; what is read anew for each forward of a stack
-RUNS, WARM_UP = 5, 2
+ROUNDS, RUNS, WARM_UP = 3, 3, 1
 LIBRARIES = ("torch", "transformers")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -65,24 +66,32 @@ def measure_table(
     here: Measured,
     levels: tuple[Sequence[int], Sequence[int]],
     *,
+    rounds: int = ROUNDS,
     runs: int = RUNS,
     on_event: OnEvent = ignore_events,
 ) -> LatencyTable:
     """Time every level of both halves.
 
-    The least of some runs is taken: whatever else a machine does can only add to a time. Args: levels: units kept, of
-    attention and feed-forward.
+    The least of all runs is taken: whatever else a machine does can only add to a time. It does so for seconds on end, so
+    levels are gone through in rounds, there and back, that a slow spell falls on no level alone.
+
+    Args: levels: units kept, of attention and feed-forward. runs: of each level in a round.
     """
     with torch.inference_mode(), threads(here.threads):
         stack = _Stack(checkpoint, here, runs)
-        empty_s = stack.block_s(0, 0)
+        sizes = [(0, 0), *((kept, 0) for kept in levels[0] if kept), *((0, kept) for kept in levels[1] if kept)]
+        least_s = dict.fromkeys(sizes, math.inf)
+        for turn in range(rounds):
+            on_event(Note(message=f"round {turn + 1} of {rounds}"))
+            for size in sizes if turn % 2 == 0 else reversed(sizes):
+                least_s[size] = min(least_s[size], stack.block_s(*size))
+        empty_s = least_s[0, 0]
         found: list[dict[int, float]] = []
-        for half, half_levels in zip(structure_of(checkpoint.architecture), levels, strict=True):
-            times: dict[int, float] = {}
-            for kept in half_levels:
-                whole_s = stack.block_s(*((kept, 0) if half.name == "attention" else (0, kept))) if kept else empty_s
-                times[kept] = max(whole_s - empty_s, 0.0)
-                on_event(Note(message=f"{half.name} with {kept} of {half.units} units: {times[kept] * 1e3:.3g} ms"))
+        for place, half in enumerate(structure_of(checkpoint.architecture)):
+            at = [(kept, 0) if place == 0 else (0, kept) for kept in levels[place]]
+            times = {size[place]: max(least_s[size] - empty_s, 0.0) for size in at}
+            for kept, time_s in times.items():
+                on_event(Note(message=f"{half.name} with {kept} of {half.units} units: {time_s * 1e3:.3g} ms"))
             found.append(times)
         return LatencyTable(
             environment=here,
@@ -142,12 +151,12 @@ class _Stack:
             for block in blocks:
                 block(self._hidden_BLD, *self._call.args, **self._call.kwargs)
 
-        return least_s(forward, self._runs, self._device) / len(blocks)
+        return _least_s(forward, self._runs, self._device) / len(blocks)
 
     def outside_s(self) -> float:
         """Of embedding, masks, rotary tables, last norm and head."""
         options = forward_options(self._here.phase)
-        return least_s(lambda: self._model.without_blocks(self._ids_BL, **options), self._runs, self._device)
+        return _least_s(lambda: self._model.without_blocks(self._ids_BL, **options), self._runs, self._device)
 
 
 def forward_options(phase: str) -> Mapping[str, int]:
@@ -155,7 +164,7 @@ def forward_options(phase: str) -> Mapping[str, int]:
     return {"logits_to_keep": 1} if phase == "prefill" else {}
 
 
-def least_s(forward: Callable[[], None], runs: int, device: torch.device) -> float:
+def _least_s(forward: Callable[[], None], runs: int, device: torch.device) -> float:
     """The least time of some runs after a warm-up."""
     found = []
     for run in range(WARM_UP + runs):
