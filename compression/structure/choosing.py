@@ -95,8 +95,8 @@ class Choosing:
         loss_of = self._losses(structures, options)
         self.on_event(StageStarted(stage="evaluating"))
         self.on_event(Note(message="measuring how much each half of each block matters"))
-        expected = self._timed("what matters", lambda: harms_of(structures.errors(), levels * blocks, loss_of))
-        profiles = self._better([Profiles(table, levels, harms) for harms in expected], table.dense_s / requested, loss_of)
+        harms = self._timed("what matters", lambda: harms_of(structures.errors(), levels * blocks, loss_of))
+        profiles = Profiles(table, levels, harms)
 
         def plain(within_s: float) -> Profile:
             return self._plain(profiles, within_s)
@@ -112,14 +112,6 @@ class Choosing:
         within_s = self._timed("search", lambda: self._corrected(profiles, requested, SEARCHES, searched, plain_s))
         profile, found = searches[within_s]
         return Chosen(profile, profiles, requested, structures, found, use)
-
-    def _better(self, expecting: Sequence[Profiles], within_s: float, loss_of: LossOf) -> Profiles:
-        """Of ways to expect harms, the one whose best profile in that time loses the least."""
-        losses = [loss_of(self._plain(profiles, within_s)) for profiles in expecting]
-        self.on_event(
-            Note(message=f"loss of the best profile by each way to expect harms: {', '.join(f'{x:.4g}' for x in losses)}")
-        )
-        return expecting[losses.index(min(losses))]
 
     def _table(self, levels: Levels) -> LatencyTable:
         wanted = (self.goal.environment or RunEnvironment()).on(str(self.device))

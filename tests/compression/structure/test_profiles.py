@@ -94,36 +94,22 @@ def test_nothing_is_asked_that_no_model_has() -> None:
     assert min(asked) == 5.0
 
 
-def test_every_half_is_measured_alone_with_half_of_it_and_with_none() -> None:
+def test_every_half_is_measured_alone_with_half_of_it_and_its_harms_are_in_proportion_to_its_errors() -> None:
     seen: list[tuple[int, ...]] = []
-    losses: dict[tuple[int, ...], float] = {(0, 2): 0.4, (0, 4): 0.7, (1, 0): 0.6, (2, 0): 0.3}
 
     def loss_of(profile: tuple[int, ...]) -> float:
         seen.append(profile)
-        return losses[profile]
+        return 0.6 if profile == (1, 0) else 0.4
 
     levels = ((2, 1, 0), (64, 48, 32, 16, 0))
-    straight, bent = harms_of([[0, 0.3, 1], [0, 0.1, 0.2, 0.5, 1]], levels, loss_of)
-    assert seen == [*losses]
-    assert straight[0] == pytest.approx((0, 0.6, 2.0))
-    assert straight[1] == pytest.approx((0, 0.2, 0.4, 1.0, 2.0))
-    assert bent[0] == pytest.approx((0, 0.6, 0.6)), "nothing left is never expected to harm less than half"
-    assert bent[1] == pytest.approx((0, 0.2, 0.4, 0.4 + 0.3 * 3 / 8, 0.7))
-
-
-def test_a_half_of_one_unit_is_measured_once() -> None:
-    seen: list[tuple[int, ...]] = []
-
-    def loss_of(profile: tuple[int, ...]) -> float:
-        seen.append(profile)
-        return 0.5
-
-    assert harms_of([[0, 1]], ((1, 0),), loss_of) == (((0, 0.5),), ((0, 0.5),))
-    assert seen == [(1,)]
+    found = harms_of([[0, 0.3, 1], [0, 0.1, 0.2, 0.5, 1]], levels, loss_of)
+    assert seen == [(0, 2), (1, 0)]
+    assert found[0] == pytest.approx((0, 0.6, 2.0))
+    assert found[1] == pytest.approx((0, 0.2, 0.4, 1.0, 2.0))
 
 
 def test_what_rises_by_nothing_harms_by_nothing() -> None:
-    assert harms_of([[0, 0, 1]], ((2, 1, 0),), lambda profile: -1e-9) == (((0, 0, 0),),) * 2
+    assert harms_of([[0, 0, 1]], ((2, 1, 0),), lambda profile: -1e-9) == ((0, 0, 0),)
 
 
 def test_the_measured_level_is_in_the_middle_and_never_the_dense_one() -> None:
