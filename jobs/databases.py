@@ -1,11 +1,8 @@
 """Model databases as the service knows them: written as jobs succeed, from their reports; functions on a session."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from ulid import ULID
 
@@ -18,8 +15,6 @@ from jobs.pages import DEFAULT_PAGE, Page, read_page
 from jobs.scope import owned, owned_row
 from jobs.tables import Job
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Chosen:
@@ -29,16 +24,13 @@ class Chosen:
     use: DatabaseUse
 
 
-def chosen_from(report: Path) -> Chosen | None:
-    """What a report says of it; None where nothing was chosen, or the report cannot be read, which no job should fail for."""
-    try:
-        found = Report.model_validate_json(report.read_bytes())
-    except (OSError, ValidationError) as error:
-        log.warning("no database in %s: %s", report, error)
+def chosen_from(report: Report | None) -> Chosen | None:
+    """What a report says of it; None where nothing was chosen."""
+    if report is None:
         return None
-    if found.structure is not None:
-        return Chosen("structures", found.structure.database)
-    return None if found.goal is None else Chosen("levels", found.goal.database)
+    if report.structure is not None:
+        return Chosen("structures", report.structure.database)
+    return None if report.goal is None else Chosen("levels", report.goal.database)
 
 
 def record(session: Session, job: Job, chosen: Chosen) -> None:

@@ -20,7 +20,7 @@ from jobs.attempts import StoredFile
 from jobs.database import Sessions
 from jobs.databases import Chosen, chosen_from
 from jobs.errors import SolutionsGone, SourceError, StaleAttempt
-from jobs.estimating.rates import Rate, measured_in
+from jobs.estimating.rates import Rate, rates_of
 from jobs.failure import (
     Failure,
     deadline_exceeded,
@@ -29,6 +29,7 @@ from jobs.failure import (
     from_solutions_gone,
     from_source_error,
 )
+from jobs.finished_report import read_report
 from jobs.publications import Published
 from jobs.settings import Settings
 from jobs.sourcing.fetch_errors import RetryableFetchError
@@ -261,8 +262,8 @@ class Attempt:
             raise RunnerCrashed("The runner announced a result and left no report.")
         if not is_compression:
             return Made(files)
-        report = self._folder.out / REPORT_FILE
-        return Made(files, self._put_all(self._folder.solutions), measured_in(report), chosen=chosen_from(report))
+        report = read_report(self._folder.out / REPORT_FILE)
+        return Made(files, self._put_all(self._folder.solutions), rates_of(report), chosen=chosen_from(report))
 
     def _put_all(self, folder: Path) -> Sequence[StoredFile]:
         return [self._put(folder, path) for path in sorted(folder.rglob("*")) if not path.is_dir()]

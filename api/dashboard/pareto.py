@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from api.dashboard.templates import asked
 from api.dashboard.templates import size as size_words
+from compression.pareto import undominated
 from compression.report import EvaluationResult, Report
 from compression.structure.words import environment_words
 from jobs.view import JobView
@@ -135,7 +136,7 @@ def _drawn(contenders: Sequence[Contender], points: Sequence[tuple[int, _Quality
     def down(value: float) -> float:
         return round(TOP + (y_high - value) / (y_high - y_low) * HEIGHT, 1)
 
-    pairs = [(price, quality.value) for _, quality, price in points]
+    are_best = undominated([(price, quality.value) for _, quality, price in points])
     dots = tuple(
         Dot(
             across(price),
@@ -143,9 +144,9 @@ def _drawn(contenders: Sequence[Contender], points: Sequence[tuple[int, _Quality
             number,
             contenders[number - 1].job.id,
             f"{number}: {asked(contenders[number - 1].job)}, {cost.words(price)}, {quality.words}",
-            is_dominated(price, quality.value, pairs),
+            not is_best,
         )
-        for number, quality, price in points
+        for (number, quality, price), is_best in zip(points, are_best, strict=True)
     )
     return Picture(
         points[0][1].name,
@@ -155,11 +156,6 @@ def _drawn(contenders: Sequence[Contender], points: Sequence[tuple[int, _Quality
         tuple(Tick(across(value), cost.words(value)) for value in _steps(x_low, x_high)),
         tuple(Tick(down(value), f"{value:.4g}") for value in _steps(y_low, y_high)),
     )
-
-
-def is_dominated(price: float, value: float, all_points: Sequence[tuple[float, float]]) -> bool:
-    """Whether another one costs no more and is no worse, and one of both less so."""
-    return any(other[0] <= price and other[1] <= value and other != (price, value) for other in all_points)
 
 
 def _bytes(report: Report) -> tuple[str, float]:

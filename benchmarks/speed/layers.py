@@ -151,10 +151,7 @@ class Layer:
             return LayerProblem("layer", self.W_RC, found)
 
         return {
-            "Hessian products": (
-                lambda fresh: fresh.add(self.X_NC),
-                lambda: Accumulator(self.C, self.device, self.X_NC.dtype),
-            ),
+            "Hessian products": (lambda empty: empty.add(self.X_NC), fresh),
             "factorisation": (lambda found: found.factor(self.prune.damp), hessian),
             "sweep": (lambda problem: solve(problem, self.prune), lambda: factored(by_activity=False)),
             "sweep of OPTQ": (lambda problem: solve(problem, self.round), lambda: factored(by_activity=True)),

@@ -4,13 +4,11 @@ A rate belongs to a device, an activity and, in solving, a method. What is foret
 nearest in size, since small work is mostly overhead; the range is that of their rates.
 """
 
-import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
@@ -24,8 +22,6 @@ NEAREST = 8
 FAR = 300.0  # times smaller or larger than any measured work: nothing is foretold from that
 SPARED = ("preparing", "evaluating")  # by what earlier jobs had kept; an estimate counts on nothing of it
 NO_HISTORY = "no job of this kind and size has run here yet"
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,9 +47,9 @@ class TimeEstimate(BaseModel):
     jobs: int = Field(description="Earlier jobs of the kind that this rests on.")
 
 
-def rates_of(report: Report) -> tuple[Rate, ...]:
+def rates_of(report: Report | None) -> tuple[Rate, ...]:
     """The rates that a report tells; none where an earlier attempt did a part of the work, or nothing was estimated."""
-    if report.estimated is None or report.resumed_blocks:
+    if report is None or report.estimated is None or report.resumed_blocks:
         return ()
     device, method = report.environment.device_name, report.estimated.method
     return tuple(
@@ -61,15 +57,6 @@ def rates_of(report: Report) -> tuple[Rate, ...]:
         for activity, work in report.estimated.work.items()
         if work > 0 and report.seconds.get(activity, 0) > 0 and not (report.reused and activity in SPARED)
     )
-
-
-def measured_in(path: Path) -> tuple[Rate, ...]:
-    """The rates in a report file; none in one that cannot be read, which is not what a job should fail for."""
-    try:
-        return rates_of(Report.model_validate_json(path.read_bytes()))
-    except (OSError, ValidationError) as error:
-        log.warning("no rates in %s: %s", path, error)
-        return ()
 
 
 def record(session: Session, rates: Iterable[Rate]) -> None:

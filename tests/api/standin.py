@@ -10,6 +10,7 @@ from jobs.attempts import StoredFile
 from jobs.database import Sessions
 from jobs.databases import chosen_from
 from jobs.failure import Failure
+from jobs.finished_report import read_report
 from jobs.publications import Published
 from jobs.settings import Settings
 from jobs.store.artifacts import artifact_store
@@ -50,7 +51,7 @@ class Worker:
         stored = [self._store_file(name, content) for name, content in files.items()]
         kept = [self._store_file(name, content) for name, content in (solutions or {}).items()]
         (self._folder / "report").write_bytes(files.get("report.json", b""))
-        chosen = chosen_from(self._folder / "report")
+        chosen = chosen_from(read_report(self._folder / "report"))
         with self._sessions.begin() as session:
             attempts.succeed(session, job_id, self._attempts[job_id], stored, solutions=kept, chosen=chosen)
 
