@@ -83,6 +83,7 @@ def measure(folder: Path, asked: Sequence[Asked], kills: int, seed: int, away_s:
         actual = facts(stack, disturbed)
         found += violations(stack, disturbed)
         found += _differences(expected, actual, len(asked))
+        wait_until(stack.is_whole, 10)  # the last kill may have been just now
         starts = sum(kept.starts for kept in stack.kept.values())
         unreferenced = garbage(stack)
         found += _left(stack)

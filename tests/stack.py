@@ -175,6 +175,9 @@ class Stack:
     def log(self, name: str) -> str:
         return (self.folder / name / f"{name}.log").read_text()
 
+    def is_whole(self) -> bool:
+        return all(kept.process.poll() is None for kept in self.kept.values())
+
     def left_behind(self) -> list[str]:
         """Processes that run in the folders of the service and are none of those that it keeps."""
         ours = {kept.process.pid for kept in self.kept.values() if kept.process.poll() is None} | {self.broker.process.pid}
