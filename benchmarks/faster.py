@@ -1,7 +1,7 @@
 """What a model that is really faster loses, beside simpler ways to the same time; of an encoder how its embeddings hold.
 
     python -m benchmarks.faster --calibration windows.safetensors --text wiki.test.raw
-    python -m benchmarks.faster --part encoder --text wiki.test.raw
+    python -m benchmarks.faster --part encoder --adaprune 8 --text wiki.test.raw
 
 `decoder`: SmolLM2-135M at several speed-ups, measured by whole forwards in turns in a fresh process. Held against (a) the same
 model without its last blocks, as few blocks as are still no faster in a race, and (b) the same widths as chosen, with the
@@ -94,6 +94,7 @@ class _Bench:
             Row(case, "predicted speed-up", found.speed.predicted, "x", speedup, "requested"),
             Row(case, "perplexity of ours", ours, ""),
             Row(case, "the same, stitched", (found.stitched.perplexity_ratio or 0) * report.results[0].dense.value, ""),
+            *_adaprune_rows(case, found, report.results[0].dense.value),
             Row(case, "parameters left", found.parameters_left / 1e6, "M", found.parameters / 1e6, "dense"),
         ]
         for name, folder, measured in (
@@ -103,6 +104,8 @@ class _Bench:
             rows.append(Row(case, f"speed-up {name}", measured, "x", found.speed.measured, "ours"))
             rows.append(Row(case, f"perplexity {name}", perplexity(folder, ids_WL), "", ours, "ours"))
         rows += [Row(case, f"time of {name}", seconds, "s") for name, seconds in found.seconds.items()]
+        if "adaprune" in report.seconds:
+            rows.append(Row(case, "time of adaprune", report.seconds["adaprune"], "s"))
         return rows
 
     def encoder(self, source: ModelSource) -> list[Row]:
@@ -115,6 +118,7 @@ class _Bench:
         cosine = torch.cosine_similarity(dense_SD, shrunk_SD)
         rows = [
             Row(case, "measured speed-up", found.speed.measured, "x", ENCODER_SPEEDUP, "requested"),
+            *_adaprune_rows(case, found, 0.0),
             Row(case, "cosine to dense", float(cosine.mean()), "", 0.9, "the bar"),
             Row(case, "cosine, worst of 100", float(cosine.quantile(0.01)), ""),
             Row(case, "neighbour agreement", neighbour_agreement(dense_SD, shrunk_SD) or 0.0, ""),
@@ -134,6 +138,8 @@ class _Bench:
         )
         environment = {"batch": args.batch, "seqlen": args.run_seqlen}
         goal: dict[str, Any] = {"metric": "latency", "factor": speedup, "environment": environment}
+        if args.adaprune:
+            goal["adaprune"] = {"passes": args.adaprune}
         if args.quick:
             goal |= {"multiple_of": 8, "search": {"max_evaluations": 2, "windows": 1, "tokens": 16}}
         self.last = reach(
@@ -171,6 +177,20 @@ class _Bench:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder)
         reader = TextReader(tokenizer, checkpoint.architecture.vocab_size, {})
         return reader.evaluation(self.args.text, self.args.windows, self.args.seqlen).ids_WL
+
+
+def _adaprune_rows(case: str, found: StructureResult, dense: float) -> list[Row]:
+    """What tuning as one came to. Args: dense: perplexity of the dense model; of an encoder 0."""
+    tuned = found.adaprune
+    if tuned is None:
+        return []
+    rows = [
+        Row(case, "loss after AdaPrune", tuned.losses[tuned.best], "", tuned.losses[0], "before"),
+        Row(case, "pass taken", tuned.best, "", tuned.options.passes, "passes"),
+    ]
+    if dense and tuned.untuned is not None:
+        rows.append(Row(case, "perplexity before AdaPrune", (tuned.untuned.perplexity_ratio or 0) * dense, ""))
+    return rows
 
 
 def _blocks_in_time(found: StructureResult) -> int:
@@ -264,6 +284,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=1, help="sequences in the forward that is made faster")
     parser.add_argument("--run-seqlen", type=int, default=128, help="tokens of each")
     parser.add_argument("--speedup", type=float, action="append", help="default: 1.3, 1.6 and 2.0")
+    parser.add_argument("--adaprune", type=int, metavar="PASSES", help="tune what is left as one; both figures are shown")
     parser.add_argument("--part", action="append", choices=PARTS, help="only this; may be repeated")
     parser.add_argument("--quick", action="store_true", help="levels and a search for tiny models")
     parser.add_argument("--json", type=Path)

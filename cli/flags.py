@@ -57,6 +57,10 @@ Uniform = Annotated[bool, _goal("--uniform", "Of latency: all blocks alike, so t
 MultipleOf = Annotated[
     int | None, _goal("--multiple-of", "Of latency: what numbers of feed-forward columns are rounded to (32).", min=1)
 ]
+AdaPrunePasses = Annotated[
+    int | None,
+    _goal("--adaprune", "Of latency: so many passes that tune what is left as one; it takes three forwards each.", min=1),
+]
 RecipeFile = Annotated[
     Path | None, _recipe("--recipe", "A recipe as JSON; flags replace its fields.", exists=True, dir_okay=False)
 ]
@@ -159,15 +163,17 @@ def goal(
     runs_on: str | None = None,
     uniform: bool = False,
     multiple_of: int | None = None,
+    adaprune: int | None = None,
 ) -> dict[str, Any] | None:
     """The request's `goal`; None: a recipe is asked for.
 
     Raises: CommandError: flags of a goal without one, or a level that cannot be read. InvalidOptions: a goal that cannot be.
     """
     if goal is None:
-        if level or evaluations or stitched or runs_on or uniform or multiple_of:
+        if level or evaluations or stitched or runs_on or uniform or multiple_of or adaprune:
             raise CommandError(
-                "--level, --evaluations, --stitched, --runs-on, --uniform and --multiple-of are about a --goal; name one",
+                "--level, --evaluations, --stitched, --runs-on, --uniform, --multiple-of and --adaprune are about a "
+                "--goal; name one",
                 Exit.REFUSED,
             )
         return None
@@ -182,6 +188,7 @@ def goal(
         "environment": _options("--runs-on", runs_on) if runs_on else None,
         "uniform": uniform or None,
         "multiple_of": multiple_of,
+        "adaprune": {"passes": adaprune} if adaprune else None,
     }
     return said | _said(more)
 

@@ -51,6 +51,7 @@ class GoalFlags:
     runs_on: flags.RunsOn = None
     uniform: flags.Uniform = False
     multiple_of: flags.MultipleOf = None
+    adaprune: flags.AdaPrunePasses = None
 
     def asked(self) -> dict[str, Any] | None:
         """The request's `goal`; None: a recipe is asked for."""

@@ -12,6 +12,7 @@ KINDS = (
     Choice("bits", "bits per weight at most, all parameters counted"),
     Choice("per_cent", "per cent more perplexity at most, as small as it can be"),
     Choice("times_faster", "times as fast where it is computed, with fewer heads and columns"),
+    Choice("milliseconds", "milliseconds a forward at most where it is computed, with fewer heads and columns"),
     Choice("times_fewer", "times fewer operations"),
 )
 _METRICS = {
@@ -20,6 +21,7 @@ _METRICS = {
     "bits": ("bits_per_weight", "at_most"),
     "per_cent": ("perplexity_ratio", "at_most"),
     "times_faster": ("latency", "factor"),
+    "milliseconds": ("latency", "at_most"),
     "times_fewer": ("flops", "factor"),
 }
 FIRST = {KIND: "times_smaller", AMOUNT: "1.5"}
@@ -38,7 +40,7 @@ def fill_goal(goal: Mapping[str, Any]) -> dict[str, str]:
     wanted = goal.get("metric"), limit
     kind = next((kind for kind, found in _METRICS.items() if found == wanted), next(iter(_METRICS)))
     amount = float(goal[limit])
-    shown = {"megabytes": amount / 1e6, "per_cent": 100 * (amount - 1)}.get(kind, amount)
+    shown = {"megabytes": amount / 1e6, "per_cent": 100 * (amount - 1), "milliseconds": amount * 1e3}.get(kind, amount)
     return {KIND: kind, AMOUNT: f"{shown:.10g}"}
 
 
@@ -49,4 +51,6 @@ def _amount(kind: str, typed: str) -> Any:
         return typed
     if kind == "megabytes":
         return round(amount * 1e6)
+    if kind == "milliseconds":
+        return amount / 1e3
     return round(1 + amount / 100, 9) if kind == "per_cent" else amount

@@ -36,6 +36,15 @@ class SearchOptions(BaseModel):
     seed: int = Field(0, ge=0, lt=2**63)
 
 
+class AdaPruneOptions(BaseModel):
+    """How long what is left of a model is tuned as one; see `structure/adaprune.py`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    passes: int = Field(8, ge=1, le=1000, description="Over the calibration windows.")
+    learning_rate: float = Field(1e-4, gt=0, le=1, description="Of Adam at most; it rises, and falls to nothing.")
+
+
 class Goal(BaseModel):
     """A goal for the whole model, what cannot be compressed included."""
 
@@ -80,6 +89,11 @@ class Goal(BaseModel):
         description="Of latency: all blocks alike, so that transformers' own config.json describes the model where it can.",
     )
     search: SearchOptions = Field(default_factory=SearchOptions)
+    adaprune: AdaPruneOptions | None = Field(
+        None,
+        description="Of latency: at last tune what is left as one, until blocks and predictions are the dense model's. Takes "
+        "the whole model's memory several times over, and three to four forwards of the calibration windows for each pass.",
+    )
     stitched: bool = Field(
         False,
         description="Take the weights of the levels as they are, solved on the dense model's inputs; else the chosen ones are "
@@ -92,7 +106,7 @@ class Goal(BaseModel):
             raise ValueError("name at_most or factor, and not both")
         if self.factor is not None and self.metric not in ("bytes", "flops", "latency"):
             raise ValueError(f"{self.metric} has no factor; name at_most")
-        of_latency = ("environment", "multiple_of", "uniform")
+        of_latency = ("environment", "multiple_of", "uniform", "adaprune")
         said = [name for name in of_latency if getattr(self, name) != type(self).model_fields[name].default]
         if said and self.metric != "latency":
             raise ValueError(f"{said[0]} is for latency")

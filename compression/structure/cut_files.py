@@ -12,9 +12,11 @@ from torch import Tensor
 
 from compression.block_files import FINGERPRINT_FILE, block_path
 from compression.durable import sync_and_rename, write_durably
+from compression.errors import InvalidOptions
 from compression.structure.shrink import Cut, Cuts
 
 HALVES = ("attention", "ffn")
+TUNED = ":"  # between a half and the name of a tuned parameter
 
 
 class CutFiles:
@@ -38,9 +40,22 @@ class CutFiles:
             tensors[f"{half}.kept"] = torch.tensor(cut.kept, dtype=torch.int64)
             if cut.weights_RK is not None:
                 tensors[f"{half}.weights"] = cut.weights_RK.detach().cpu().contiguous()
+            tensors |= {f"{half}{TUNED}{name}": tensor.detach().cpu().contiguous() for name, tensor in cut.tuned.items()}
         partial = block_path(self._folder, index).with_suffix(".partial")
         save_file(tensors, partial, {"errors": json.dumps(errors)})
         sync_and_rename(partial, block_path(self._folder, index))
+
+    def cuts(self, index: int) -> Cuts:
+        """Of a block that is finished. Raises: as `require`."""
+        return self.require(index)[0]
+
+    def require(self, index: int) -> tuple[Cuts, tuple[float, float]]:
+        """As `load`, of a block that is finished. Raises: InvalidOptions: it is not."""
+        found = self.load(index)
+        if found is None:
+            reason = f"the cuts of block {index} vanished during the pass"
+            raise InvalidOptions("work", reason, "a folder that nobody else clears")
+        return found
 
     def load(self, index: int) -> tuple[Cuts, tuple[float, float]] | None:
         """A block's cuts and errors; None where it is not finished, or damaged."""
@@ -51,6 +66,11 @@ class CutFiles:
                     Cut(
                         tuple(file.get_tensor(f"{half}.kept").tolist()),
                         file.get_tensor(f"{half}.weights") if f"{half}.weights" in names else None,
+                        {
+                            name.removeprefix(f"{half}{TUNED}"): file.get_tensor(name)
+                            for name in sorted(names)
+                            if name.startswith(f"{half}{TUNED}")
+                        },
                     )
                     for half in HALVES
                 )

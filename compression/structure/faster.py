@@ -3,13 +3,13 @@
 times of every size of every half, measured here
 database of what goes first, and how much each half matters
 allocation, races, search -> a profile
-the model it leads to: stitched from the database, or solved block after block; evaluated, raced, reported
+the model it leads to: stitched from the database, or solved block after block; tuned as one where that is asked for
+evaluated, raced, reported
 """
 
 import gc
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,33 +19,29 @@ import torch
 import compression
 from compression import environment, summary
 from compression.artifact import partial_folder, publish_artifact
-from compression.block_files import BLOCKS_FOLDER
-from compression.errors import InvalidOptions
 from compression.events import Note, OnEvent, StageStarted
 from compression.goals.goal import Goal
-from compression.goals.result import Stitched
 from compression.kept import Kept
 from compression.kept_room import RESULTS_FOLDER
-from compression.kept_states import KeptStates
 from compression.manifest import artifact_files, file_hashes, payload_digest
 from compression.memory import MemoryMeter
 from compression.models.activations import Spill
 from compression.models.checkpoint import Checkpoint
 from compression.models.source import ModelSource
 from compression.models.streamed import StreamedModel
-from compression.preparation import Texts, describe_model, open_checkpoint, read_texts
+from compression.preparation import describe_model, open_checkpoint, read_texts
 from compression.protocol import Acceptance, Calibration, Evaluation, Output
-from compression.report import ModelInfo, Report
+from compression.report import Report
 from compression.resources import resource_errors
 from compression.stopwatch import Stopwatch
+from compression.structure.adaprune import check_adaprune
 from compression.structure.checkpoint import is_plain, write_shrunk
 from compression.structure.choosing import Choosing, Chosen
-from compression.structure.cut_files import CutFiles
 from compression.structure.latency import measured_in
+from compression.structure.making import Making
 from compression.structure.race import Race, race
 from compression.structure.result import BlockLeft, Speed, StructureResult
-from compression.structure.shrink import Cuts
-from compression.structure.shrunk_pass import PassResult, ShrunkPass
+from compression.structure.shrunk_pass import PassResult
 from compression.structure.sizes import shrunk_sizes
 from compression.structure.timing import RunEnvironment
 from compression.structure.units import structure_of
@@ -91,6 +87,8 @@ def faster(
             structure_of(checkpoint.architecture)
             measured_in(checkpoint, (goal.environment or RunEnvironment()).on(str(torch_device)))
             read = read_texts(checkpoint, calibration, evaluation, texts, kept)
+            if goal.adaprune is not None:
+                check_adaprune(checkpoint, read.calibration.ids_WL, torch_device)
             check_measured(acceptance, is_encoder=checkpoint.architecture.is_encoder, has_labels=read.labelled is not None)
             info = describe_model(source, checkpoint, (*source.notes, *notes))
         spill = Spill.of_pass(work, torch_device, low_memory=low_memory)
@@ -109,7 +107,7 @@ def faster(
         )
         chosen = choosing.choose()
         gc.collect()  # a model and its taps refer to each other
-        making = _Making(checkpoint, read, chosen, info, work, torch_device, compute, spill, meter, on_event, kept)
+        making = Making(checkpoint, read, chosen, info, work, torch_device, compute, spill, meter, on_event, kept)
         stitched = None
         if not goal.stitched:
             on_event(Note(message="measuring what the database's weights give, stitched"))
@@ -117,19 +115,23 @@ def faster(
                 stitched = making.stitched_figures()
             on_event(Note(message="solving what was chosen again, each block on the shrunk ones before it"))
         result, finished = making.run(watch, is_stitched=goal.stitched)
+        adaprune = None
+        if goal.adaprune is not None:
+            on_event(Note(message="AdaPrune: tuning what is left as one"))
+            result, finished, adaprune = making.tuned(watch, goal.adaprune, result, finished, is_stitched=goal.stitched)
         on_event(StageStarted(stage="exporting"))
         with watch.time("exporting"):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             model = StreamedModel(checkpoint, torch.device("cpu"), torch.float32)
-            left = write_shrunk(model, lambda index: _cuts(finished, index), partial)
+            left = write_shrunk(model, finished.cuts, partial)
         on_event(StageStarted(stage="verifying"))
         with watch.time("verifying"):
             assert result.probe is not None
             verification, sample, no_sample = verify_shrunk(
                 checkpoint,
                 partial,
-                lambda index: _cuts(finished, index),
+                finished.cuts,
                 result.probe,
                 read.tokenizer,
                 work if certificate else None,
@@ -163,80 +165,14 @@ def faster(
             reused=tuple(kept.reused),
             files=artifact_files(files),
             payload_digest=payload_digest(files),
-            structure=_structure(goal, chosen, checkpoint, result, raced, parameters_left, choosing.seconds, stitched),
+            structure=_structure(goal, chosen, checkpoint, result, raced, parameters_left, choosing.seconds).model_copy(
+                update={"stitched": stitched, "adaprune": adaprune}
+            ),
             provenance=dict(provenance or {}),
         )
     publish_artifact(report, files, partial, out)
     shutil.rmtree(work, ignore_errors=True)
     return report
-
-
-@dataclass(frozen=True)
-class _Making:
-    """Runs of the pass that makes the chosen model."""
-
-    checkpoint: Checkpoint
-    texts: Texts
-    chosen: Chosen
-    info: ModelInfo
-    work: Path
-    device: torch.device
-    compute_dtype: torch.dtype
-    spill: Spill
-    meter: MemoryMeter
-    on_event: OnEvent
-    kept: Kept
-
-    def stitched_figures(self) -> Stitched | None:
-        """What the database's weights give on the first text."""
-        result, _ = self.run(Stopwatch(), is_stitched=True)
-        found = next(iter(summary.results(self.texts, result.scores)), None)
-        if found is not None:
-            return Stitched(text=found.text.source, perplexity_ratio=found.ratio, kl=found.kl)
-        error = next(iter(summary.output_errors(self.texts, result.scores)), None)
-        return None if error is None else Stitched(text=error.text.source, output_error=error.relative_error)
-
-    def run(self, watch: Stopwatch, *, is_stitched: bool) -> tuple[PassResult, CutFiles]:
-        """The result, and the cuts of all blocks."""
-        folder = self.work / ("stitched" if is_stitched else BLOCKS_FOLDER)
-        key = {
-            "database": self.chosen.database.key,
-            "profile": str(self.chosen.profile),
-            "weights": "stitched" if is_stitched else "solved on compressed inputs",
-        }
-        finished = CutFiles(folder, key)
-        ids_WL = self.texts.evaluation_WL
-        states = KeptStates(self.kept, "dense evaluation", self.info.digest, ids_WL, self.device, self.compute_dtype)
-        with watch.time("loading"):
-            model = StreamedModel(self.checkpoint, self.device, torch.float32)
-            dense = states.load()
-        result = ShrunkPass(
-            model=model,
-            structures=self.chosen.structures,
-            profile=self.chosen.profile,
-            calibration_WL=None if is_stitched else self.texts.calibration.ids_WL,
-            evaluation_WL=ids_WL,
-            probe_WL=self.texts.probe_WL,
-            labelled=self.texts.labelled.batches if self.texts.labelled else (),
-            finished=finished,
-            compute_dtype=self.compute_dtype,
-            spill=self.spill,
-            dense=dense,
-            meter=self.meter,
-            watch=watch,
-            on_event=self.on_event,
-        ).run()
-        if dense is None and result.dense is not None:
-            states.keep(result.dense)
-        result.dense = None  # frees its memory
-        return result, finished
-
-
-def _cuts(finished: CutFiles, index: int) -> Cuts:
-    found = finished.load(index)
-    if found is None:
-        raise InvalidOptions("work", f"the cuts of block {index} vanished during the pass", "a folder that nobody else clears")
-    return found[0]
 
 
 def _structure(
@@ -247,7 +183,6 @@ def _structure(
     raced: Race,
     parameters_left: int,
     seconds: Mapping[str, float],
-    stitched: Stitched | None,
 ) -> StructureResult:
     attention, ffn = structure_of(checkpoint.architecture)
     profiles, table = chosen.profiles, chosen.profiles.table
@@ -275,6 +210,5 @@ def _structure(
         search=chosen.search,
         database=chosen.database,
         is_stitched=goal.stitched,
-        stitched=stitched,
         seconds=dict(seconds),
     )

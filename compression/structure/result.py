@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from compression.goals.goal import Goal
+from compression.goals.goal import AdaPruneOptions, Goal
 from compression.goals.result import DatabaseUse, SearchResult, Stitched
 from compression.structure.timing import LatencyTable
 
@@ -36,6 +36,18 @@ class BlockLeft(_Part):
     ffn_error: float
 
 
+class AdaPruneResult(_Part):
+    """What tuning as one came to."""
+
+    options: AdaPruneOptions
+    losses: tuple[float, ...] = Field(
+        description="Before and after each pass, on calibration windows that were not tuned on: mean relative error of the "
+        "blocks' outputs, and for models that predict tokens KL(dense || tuned) in nats added."
+    )
+    best: int = Field(description="The pass whose weights were taken; 0: those from before.")
+    untuned: Stitched | None = Field(None, description="What those from before give.")
+
+
 class StructureResult(_Part):
     """A model that was made smaller to be faster."""
 
@@ -51,4 +63,5 @@ class StructureResult(_Part):
     database: DatabaseUse
     is_stitched: bool = Field(description="The weights were solved on the dense model's inputs; else block by block.")
     stitched: Stitched | None = Field(None, description="What those would give, where they were solved again.")
+    adaprune: AdaPruneResult | None = None
     seconds: dict[str, float] = Field(description="Of the work before the report's own `seconds`.")

@@ -4,7 +4,8 @@ Shapes: R = out_features of a half's output matrix, K = its columns kept.
 """
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +24,12 @@ class Cut:
     Args:
         kept: units that are left, rising; none: the half is gone, and only the residual stream goes on.
         weights_RK: of the output matrix, for their columns side by side; None: as they are.
+        tuned: parameters of the half that were tuned afterwards, by their names in the shrunk block and as it has them.
     """
 
     kept: tuple[int, ...]
     weights_RK: Tensor | None = None
+    tuned: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 Cuts = tuple[Cut, Cut]
@@ -49,6 +52,10 @@ def shrunk_block(block: nn.Module, number: int, architecture: Architecture, cuts
         if 0 < len(cut.kept) < half.units:
             _cut(shrunk, half, cut, transposed)
     reshape(shrunk, number, counts(structure, kept), dict(stand_ins(structure, kept)))
+    for cut in cuts:
+        for name, tensor in cut.tuned.items():
+            old = shrunk.get_parameter(name)
+            put(shrunk, name, tensor.to(old.device, old.dtype))
     return shrunk
 
 

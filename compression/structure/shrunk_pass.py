@@ -53,6 +53,7 @@ class ShrunkPass:
         profile: level of each half, see `profiles.py`.
         calibration_WL: token ids; None: stitched.
         finished: where cuts are kept, and found by whoever writes them.
+        is_made: all of them are there on purpose, and none is to be solved.
         dense: the evaluation windows after the dense model's last block, where they are known.
     """
 
@@ -70,6 +71,7 @@ class ShrunkPass:
     meter: MemoryMeter
     watch: Stopwatch
     on_event: OnEvent
+    is_made: bool = False
 
     @torch.inference_mode()
     def run(self) -> PassResult:
@@ -85,18 +87,18 @@ class ShrunkPass:
             begin = time.perf_counter()
             self._begin("loading", index)
             with self.watch.time("loading"):
-                block, found = self.model.load_block(index), self.finished.load(index)
+                block = self.model.load_block(index)
+                found = self.finished.require(index) if self.is_made else self.finished.load(index)
             try:
                 self._begin("evaluating", index)
                 with self.watch.time("evaluating"):
                     for lane in (dense, *(one for one, _ in labelled)):
                         lane.advance(self.model, block, index, self.compute_dtype)
-                is_replayed = found is not None
+                is_replayed = found is not None and not self.is_made
                 if found is None:
                     found = self._solved(index, block, calibration)
                     self.finished.save(index, *found)
-                else:
-                    result.resumed_blocks += 1
+                result.resumed_blocks += is_replayed
                 changed = shrunk_block(block, index, self.structures.architecture, found[0])
                 if calibration is not None:
                     self._begin("calibrating", index)

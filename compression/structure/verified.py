@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from compression.artifact import certified
@@ -38,16 +39,20 @@ def verify_shrunk(
 
 
 def _read_back(written: Checkpoint, cuts_of: Callable[[int], Cuts]) -> None:
-    """Every output matrix that was solved. Raises: VerificationError: naming it."""
+    """Every matrix that was solved or tuned. Raises: VerificationError: naming it."""
     architecture = written.architecture
     transposed = {matrix.name for matrix in architecture.matrices if matrix.is_transposed}
     for index in range(architecture.blocks):
         for half, cut in zip(structure_of(architecture), cuts_of(index), strict=True):
-            name = f"{architecture.block_path}.{index}.{half.output}.weight"
-            if cut.weights_RK is None:
-                continue
-            stored = written.stored_name(name)
-            found = None if stored is None else written.read([stored])[stored]
-            expected = cut.weights_RK.T if half.output in transposed else cut.weights_RK
-            if found is None or found.shape != expected.shape or not torch.equal(found, expected.to(found.dtype)):
-                raise VerificationError(f"{name}: the written file holds other weights than were evaluated")
+            expected = dict(cut.tuned)
+            if cut.weights_RK is not None and not cut.tuned:
+                expected[f"{half.output}.weight"] = cut.weights_RK.T if half.output in transposed else cut.weights_RK
+            for name, tensor in expected.items():
+                _check(written, f"{architecture.block_path}.{index}.{name}", tensor)
+
+
+def _check(written: Checkpoint, name: str, expected: Tensor) -> None:
+    stored = written.stored_name(name)
+    found = None if stored is None else written.read([stored])[stored]
+    if found is None or found.shape != expected.shape or not torch.equal(found, expected.to(found.dtype)):
+        raise VerificationError(f"{name}: the written file holds other weights than were evaluated")

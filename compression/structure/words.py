@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from compression.goals.words import stitched_words
-from compression.structure.result import StructureResult
+from compression.structure.result import AdaPruneResult, StructureResult
 from compression.structure.timing import Measured
 from compression.words import duration, size
 
@@ -48,6 +48,19 @@ def structure_details(found: StructureResult) -> Iterator[str]:
     origin = "was there already" if database.was_there else f"built in {duration(database.seconds)}"
     yield f"database of structures {database.key[:8]}: {size(database.size_bytes)}, {origin}"
     yield from stitched_words(found.stitched, is_stitched=found.is_stitched)
+    if found.adaprune is not None:
+        yield _adaprune_words(found.adaprune)
+
+
+def _adaprune_words(found: AdaPruneResult) -> str:
+    losses, before = found.losses, found.untuned
+    taken = "the weights from before were the best" if found.best == 0 else f"those after pass {found.best} were taken"
+    words = f"AdaPrune: loss {losses[found.best]:.4g} instead of {losses[0]:.4g} on calibration windows held out; {taken}"
+    if before is not None and before.perplexity_ratio is not None:
+        words += f"; before, perplexity was {before.perplexity_ratio:.4g} times the dense one"
+    if before is not None and before.output_error is not None:
+        words += f"; before, the error of the last hidden states was {before.output_error:.4g}"
+    return words
 
 
 def environment_words(here: Measured) -> str:

@@ -18,7 +18,7 @@ from compression.models.auto import AUTO_CLASSES
 from compression.models.checkpoint import Checkpoint
 from compression.protocol import Calibration, Evaluation, Output
 from compression.report import Report
-from compression.structure import choosing, faster, latency
+from compression.structure import adaprune, choosing, faster, latency
 from compression.structure.loader import SHAPES_FILE
 from compression.structure.race import Race, race
 from compression.structure.timing import LatencyTable
@@ -63,12 +63,12 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
-def run(folder: Path, text: Path, out: Path, goal: dict[str, Any], **options: Any) -> Report:
+def run(folder: Path, text: Path, out: Path, goal: dict[str, Any], nsamples: int = 6, **options: Any) -> Report:
     return reach(
         folder,
         {**GOAL, **goal},
         out,
-        calibration=Calibration(source=str(text), nsamples=6, seqlen=32),
+        calibration=Calibration(source=str(text), nsamples=nsamples, seqlen=32),
         evaluation=Evaluation(sources=(str(text),), windows=3, seqlen=32),
         **{"device": "cpu", "certificate": False, **options},
     )
@@ -126,6 +126,58 @@ def test_solving_again_loses_no_more_than_stitching_or_says_so(text: Path, tmp_p
     assert solved.results[0].ratio != stitched.results[0].ratio
 
 
+@pytest.mark.parametrize(("family", "rate"), [("llama", 3e-4), ("gpt2", 1e-5)])
+def test_a_tuned_model_is_the_one_that_is_written_and_both_figures_are_shown(
+    family: str, rate: float, text: Path, tmp_path: Path
+) -> None:
+    folder = tiny_models.save(tmp_path / "model", family)
+    goal: dict[str, Any] = {"factor": 2}
+    given: dict[str, Any] = {"cache": tmp_path / "cache", "nsamples": 96}
+    plain = run(folder, text, tmp_path / "plain", goal, **given)
+    goal["adaprune"] = {"passes": 8, "learning_rate": rate}
+    report = run(folder, text, tmp_path / "out", goal, certificate=True, **given)
+    assert plain.structure is not None and report.structure is not None and plain.structure.adaprune is None
+    found = report.structure.adaprune
+    assert found is not None and found.untuned is not None and found.options.passes == 8
+    assert report.verification.verdict == "ok" and (report.verification.kl or 0) < 1e-6
+    assert report.structure.blocks == plain.structure.blocks
+    assert found.best > 0 and found.losses[found.best] < found.losses[0], found.losses
+    assert report.payload_digest != plain.payload_digest and report.resumed_blocks == 0
+    before, after = plain.results[0].kl, report.results[0].kl
+    assert found.untuned.perplexity_ratio == pytest.approx(plain.results[0].ratio, rel=1e-6)
+    assert after < before
+    assert "AdaPrune" in " ".join(structure_details(report.structure))
+    assert "AdaPrune" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_tuning_that_does_not_help_is_not_taken(text: Path, tmp_path: Path) -> None:
+    folder = tiny_models.save(tmp_path / "model", "bert")
+    given: dict[str, Any] = {"cache": tmp_path / "cache", "nsamples": 96}
+    plain = run(folder, text, tmp_path / "plain", {}, **given)
+    report = run(folder, text, tmp_path / "out", {"adaprune": {"passes": 2, "learning_rate": 0.1}}, **given)
+    assert report.structure is not None and report.structure.adaprune is not None
+    found = report.structure.adaprune
+    assert found.best == 0 and min(found.losses[1:]) > found.losses[0]
+    assert found.untuned is not None
+    assert found.untuned.output_error == pytest.approx(plain.output_errors[0].relative_error, rel=1e-6)
+    assert report.payload_digest == plain.payload_digest
+    assert "from before were the best" in " ".join(structure_details(report.structure))
+
+
+def test_a_tuning_that_was_interrupted_ends_bit_identical(text: Path, tmp_path: Path) -> None:
+    folder = tiny_models.save(tmp_path / "model", "llama")
+    goal = {"adaprune": {"passes": 3}}
+    whole = run(folder, text, tmp_path / "whole", goal)
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Note) and "pass 2 of 3" in event.message:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run(folder, text, tmp_path / "parts", goal, on_event=stop)
+    assert run(folder, text, tmp_path / "parts", goal).payload_digest == whole.payload_digest
+
+
 def test_a_second_target_builds_nothing(text: Path, tmp_path: Path) -> None:
     folder = tiny_models.save(tmp_path / "model", "llama")
     events: list[Event] = []
@@ -181,6 +233,16 @@ def test_what_cannot_be_is_refused_before_any_work(goal: dict[str, Any], why: st
     folder = tiny_models.save(tmp_path / "model", "llama")
     with pytest.raises(InvalidOptions, match=why):
         run(folder, text, tmp_path / "out", goal)
+    assert not list((tmp_path / ".out.work").rglob("block-*"))
+
+
+def test_a_tuning_that_has_no_room_is_refused_before_any_work(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adaprune, "available_bytes", lambda: 1000)
+    folder = tiny_models.save(tmp_path / "model", "llama")
+    with pytest.raises(InvalidOptions, match=r"goal\.adaprune"):
+        run(folder, text, tmp_path / "out", {"adaprune": {}})
     assert not list((tmp_path / ".out.work").rglob("block-*"))
 
 
