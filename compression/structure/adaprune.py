@@ -113,7 +113,12 @@ class AdaPrune:
                 self._loss(ids_BL, is_tuning=True)
                 optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-            losses.append(self._judged())
+            loss = self._judged()
+            if not math.isfinite(loss):
+                said = f"AdaPrune ends with pass {number + 1}, after which nothing finite was said; try a lower learning rate"
+                self._on_event(Note(level="warning", message=said))
+                break
+            losses.append(loss)
             if losses[-1] < losses[best]:
                 best, kept = number + 1, [parameter.detach().clone() for parameter in tuned]
             self._save(optimiser, losses, best, kept)
@@ -124,7 +129,7 @@ class AdaPrune:
     def _begin(self) -> tuple[list[float], int, list[Tensor]]:
         loss = self._judged()
         if not math.isfinite(loss):
-            raise NumericalError("the model to be tuned says nothing finite")
+            raise NumericalError("head", "the model to be tuned says nothing finite")
         return [loss], 0, [parameter.detach().clone() for parameter in self._all()]
 
     def _all(self) -> list[nn.Parameter]:
@@ -156,7 +161,7 @@ class AdaPrune:
         error = torch.stack(errors).mean()
         if self._architecture.is_encoder:
             if is_tuning:
-                error.backward()  # type: ignore[no-untyped-call]
+                error.backward()
             return float(error.detach())
         said_BLD = left_BLD.detach().requires_grad_(is_tuning)
         divergence = self._divergence(said_BLD, dense_BLD, is_tuning=is_tuning)
@@ -175,7 +180,7 @@ class AdaPrune:
             left_BTV = self._model.logits(left_BTD).float().log_softmax(-1)
             divergence = nn.functional.kl_div(left_BTV, dense_BTV, log_target=True, reduction="sum") / (B * L)
             if is_tuning:
-                divergence.backward()  # type: ignore[no-untyped-call]
+                divergence.backward()
             total += divergence.detach()
         return float(total)
 
@@ -265,11 +270,9 @@ def tunable(block: nn.Module, structure: Sequence[Half], cuts: Cuts) -> list[str
 
 def _trainable(block: nn.Module, names: Sequence[str]) -> dict[str, nn.Parameter]:
     """Give a shrunk block tensors of its own under these names: what is not cut it shares with the dense one."""
-    found = {}
     for name in names:
         put(block, name, block.get_parameter(name).detach().float().clone())
-        found[name] = block.get_parameter(name).requires_grad_()
-    return found
+    return {name: block.get_parameter(name) for name in names}
 
 
 def _output(block: nn.Module, hidden_BLD: Tensor, call: BlockCall) -> Tensor:

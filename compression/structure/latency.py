@@ -5,6 +5,7 @@ processor's caches, where those of a whole model are not. Shapes: B = sequences,
 """
 
 import hashlib
+import inspect
 import json
 import math
 import time
@@ -44,9 +45,10 @@ def measured_in(checkpoint: Checkpoint, wanted: RunEnvironment) -> Measured:
     if (phase == "encode") != architecture.is_encoder:
         kind = "an encoder" if architecture.is_encoder else "no encoder"
         raise InvalidOptions("environment.phase", f"{phase!r} is not what {kind} does", "leave it out")
-    if wanted.seqlen > architecture.max_positions:
+    longest = architecture.max_positions - (phase == "decode")
+    if wanted.seqlen > longest:
         reason = f"{wanted.seqlen} exceeds the model's {architecture.max_positions} positions"
-        raise InvalidOptions("environment.seqlen", reason, f"<= {architecture.max_positions}")
+        raise InvalidOptions("environment.seqlen", reason, f"<= {longest}")
     config = json.dumps(checkpoint.config, sort_keys=True).encode()
     return Measured(
         device=str(device),
@@ -127,6 +129,27 @@ def kept_table(
     return table
 
 
+class Past:
+    """One block's cache of keys and values, as transformers' attention sees it; it never grows, so that all runs are alike.
+
+    Args: tokens: that it holds before the one that comes.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self._tokens = tokens
+        self._held: tuple[Tensor, Tensor] | None = None
+
+    def update(self, keys_BHTE: Tensor, values_BHTE: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """Those held and the new ones behind them: T = tokens, H = heads, E = their size."""
+        if self._held is None:
+            B, H, _T, E = keys_BHTE.shape
+            self._held = keys_BHTE.new_zeros(B, H, self._tokens, E), values_BHTE.new_zeros(B, H, self._tokens, E)
+        return torch.cat((self._held[0], keys_BHTE), 2), torch.cat((self._held[1], values_BHTE), 2)
+
+    def get_seq_length(self, *_: object) -> int:
+        return self._tokens
+
+
 class _Stack:
     """Blocks of one shape, one after the other, and the model around them."""
 
@@ -134,7 +157,8 @@ class _Stack:
         self._architecture, self._here, self._runs = checkpoint.architecture, here, runs
         self._device = torch.device(here.device)
         self._model = StreamedModel(checkpoint, self._device, DTYPES[here.dtype])
-        self._ids_BL = torch.zeros(here.batch, here.seqlen, dtype=torch.long)
+        tokens = 1 if here.phase == "decode" else here.seqlen
+        self._ids_BL = torch.zeros(here.batch, tokens, dtype=torch.long)
         hidden_BLD, calls = self._model.enter(self._ids_BL)
         self._hidden_BLD: Tensor = hidden_BLD.clone()
         self._call: BlockCall = calls[0]
@@ -147,11 +171,22 @@ class _Stack:
         cuts: Cuts = (Cut(tuple(range(attention))), Cut(tuple(range(ffn))))
         blocks = [_own_memory(shrunk_block(self._block, 0, self._architecture, cuts)) for _ in range(self._copies)]
 
+        calls = [self._call_of(block) for block in blocks]
+
         def forward() -> None:
-            for block in blocks:
-                block(self._hidden_BLD, *self._call.args, **self._call.kwargs)
+            for block, call in zip(blocks, calls, strict=True):
+                block(*call.args, **call.kwargs)
 
         return _least_s(forward, self._runs, self._device) / len(blocks)
+
+    def _call_of(self, block: nn.Module) -> inspect.BoundArguments:
+        """What the block is called with; decoding also a past of its own."""
+        call = inspect.signature(block.forward).bind(self._hidden_BLD, *self._call.args, **self._call.kwargs)
+        if self._here.phase == "decode":
+            known = call.signature.parameters
+            place = call.arguments if "past_key_values" in known else call.arguments.setdefault("kwargs", {})
+            place["past_key_values"] = Past(self._here.seqlen)
+        return call
 
     def outside_s(self) -> float:
         """Of embedding, masks, rotary tables, last norm and head."""
@@ -161,7 +196,7 @@ class _Stack:
 
 def forward_options(phase: str) -> Mapping[str, int]:
     """What a model's forward is given beside ids: of a prompt, generation needs the last token's logits alone."""
-    return {"logits_to_keep": 1} if phase == "prefill" else {}
+    return {} if phase == "encode" else {"logits_to_keep": 1}
 
 
 def _least_s(forward: Callable[[], None], runs: int, device: torch.device) -> float:

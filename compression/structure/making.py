@@ -1,6 +1,5 @@
 """Runs of the pass that makes the chosen model: stitched, solved again, tuned."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +81,7 @@ class Making:
         result.resumed_blocks = resumed_blocks
         return result, tuned, AdaPruneResult(options=options, losses=found.losses, best=found.best, untuned=untuned)
 
-    def _key(self, *, is_stitched: bool) -> Mapping[str, str]:
+    def _key(self, *, is_stitched: bool) -> dict[str, str]:
         return {
             "database": self.chosen.database.key,
             "profile": str(self.chosen.profile),

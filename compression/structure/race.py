@@ -41,11 +41,12 @@ class Race:
 
 def race(dense: Path, shrunk: Path, here: Measured, runs: int = RUNS) -> Race:
     """Time both folders. Raises: VerificationError: one of them does not load or does not run there."""
-    no_cache = {"use_cache": False} if here.phase == "prefill" else {}
+    cache = {"prefill": {"use_cache": False}, "decode": {"use_cache": True}}.get(here.phase, {})
     asked: dict[str, Any] = {
         "folders": [str(dense), str(shrunk)],
+        "is_decoding": here.phase == "decode",
         "loader": loader.__file__,
-        "options": {**no_cache, **forward_options(here.phase)},
+        "options": {**cache, **forward_options(here.phase)},
         "runs": runs,
         "warm_up": WARM_UP,
         **here.model_dump(include={"device", "dtype", "batch", "seqlen", "threads"}),

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from compression.errors import InvalidOptions
 
-Phase = Literal["prefill", "encode"]
-"""`prefill`: a prompt in, the logits of its last token out, no cache kept. `encode`: windows in, their hidden states out."""
+Phase = Literal["prefill", "decode", "encode"]
+"""`prefill`: a prompt in, the logits of its last token out, no cache kept. `decode`: one more token for each sequence, whose
+tokens before are in the cache. `encode`: windows in, their hidden states out."""
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -26,7 +27,7 @@ class RunEnvironment(BaseModel):
     device: str | None = Field(None, description="`cpu`, `cuda` or `cuda:N`; default: where the job is computed.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of weights and activations.")
     batch: int = Field(1, ge=1, le=65536, description="Sequences at a time.")
-    seqlen: int = Field(128, ge=1, le=131072, description="Tokens in each.")
+    seqlen: int = Field(128, ge=1, le=131072, description="Tokens in each; of `decode` those before the one that comes.")
     threads: int | None = Field(
         None, ge=1, le=4096, description="Of the processor; default: as many as torch takes by itself."
     )

@@ -64,9 +64,10 @@ def _adaprune_words(found: AdaPruneResult) -> str:
 
 
 def environment_words(here: Measured) -> str:
-    """`1 x 128 tokens, prefill in float32 on AMD EPYC x 2, 2 threads`."""
+    """`1 x 128 tokens, prefill in float32 on AMD EPYC x 2, 2 threads`; `1 x 1 token after 128, decode in ...`."""
     threads = "" if here.device.startswith("cuda") else f", {here.threads} threads"
-    return f"{here.batch} x {here.seqlen} tokens, {here.phase} in {here.dtype} on {here.device_name}{threads}"
+    tokens = f"1 token after {here.seqlen}" if here.phase == "decode" else f"{here.seqlen} tokens"
+    return f"{here.batch} x {tokens}, {here.phase} in {here.dtype} on {here.device_name}{threads}"
 
 
 def _gone(found: StructureResult) -> tuple[tuple[int, str], tuple[int, str]]:

@@ -155,6 +155,16 @@ def test_an_interrupted_tuning_ends_bit_identical(make: Make, tmp_path: Path) ->
             assert all(torch.equal(cut.tuned[name], same.tuned[name]) for name in cut.tuned)
 
 
+def test_a_tuning_that_breaks_down_ends_with_what_was_best(make: Make) -> None:
+    told: list[Event] = []
+    tuning = make("llama", options=AdaPruneOptions(passes=3, learning_rate=1), on_event=told.append)
+    tuning._parameters[0]["self_attn.q_proj.weight"].register_hook(lambda gradient: gradient * torch.nan)
+    found = tuning.run()
+    assert found.losses == found.losses[:1] and found.best == 0
+    assert any(isinstance(event, Note) and event.level == "warning" and "pass 1" in event.message for event in told)
+    assert all(cut.tuned[name].isfinite().all() for cuts in found.cuts for cut in cuts for name in cut.tuned)
+
+
 def test_another_tunings_state_is_not_continued(make: Make) -> None:
     make("llama").run()
     told: list[Event] = []

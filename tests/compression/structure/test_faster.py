@@ -98,6 +98,16 @@ def test_the_model_is_smaller_and_gives_what_the_report_says(
     assert "1.5" in " ".join(structure_details(found))
 
 
+def test_a_model_may_be_made_faster_at_decoding(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faster, "race", race)
+    folder = tiny_models.save(tmp_path / "model", "llama")
+    decoding = {"seqlen": 16, "threads": 1, "phase": "decode"}
+    report = run(folder, text, tmp_path / "out", {"environment": decoding}, certificate=True)
+    assert report.structure is not None and report.structure.table.environment.phase == "decode"
+    assert report.structure.speed.measured > 0 and report.verification.verdict == "ok"
+    assert "1 token after 16, decode in float32" in " ".join(structure_details(report.structure))
+
+
 def loaded_plain(folder: Path) -> Any:
     checkpoint = Checkpoint(folder)
     return AUTO_CLASSES[checkpoint.architecture.task].from_pretrained(folder, dtype=torch.float32).eval()

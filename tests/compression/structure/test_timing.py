@@ -1,17 +1,22 @@
 """Tables of times: what they add up to, where they hold, and that they are made of what they say."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import DynamicCache
 
 from compression.errors import InvalidOptions
 from compression.models.checkpoint import Checkpoint
+from compression.structure import latency
 from compression.structure.latency import measure_table, measured_in
 from compression.structure.race import race
-from compression.structure.timing import LatencyTable, Measured, RunEnvironment, check_reach, read_table
+from compression.structure.timing import LatencyTable, Measured, Phase, RunEnvironment, check_reach, read_table
 from compression.structure.units import levels_of, structure_of
 from tests import tiny_models
+from tests.compression.structure.models import DECODERS
 from tests.compression.structure.test_checkpoint import written
 
 HERE = Measured(
@@ -94,12 +99,51 @@ def test_every_level_is_timed(tmp_path: Path, family: str) -> None:
     assert table.dense_s > table.fixed_s
 
 
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_decoded_token_attends_to_what_is_in_the_cache(tmp_path: Path, family: str) -> None:
+    checkpoint = Checkpoint(tiny_models.save(tmp_path / "model", family))
+    here = measured_in(checkpoint, RunEnvironment(batch=2, seqlen=5, threads=1, phase="decode"))
+    with torch.inference_mode():
+        stack = latency._Stack(checkpoint, here, 1)
+        call = stack._call_of(stack._block)
+        assert stack._hidden_BLD.shape[:2] == (2, 1)
+        ours = stack._block(*call.args, **call.kwargs)
+        held = find_past(call)._held
+        assert held is not None and held[0].shape[2] == 5
+        cache = DynamicCache()
+        cache.update(*held, 0)
+        place = call.arguments if "past_key_values" in call.arguments else call.arguments["kwargs"]
+        place["past_key_values"] = cache
+        theirs = stack._block(*call.args, **call.kwargs)
+    assert cache.get_seq_length() == 6
+    for one, other in zip(ours, theirs, strict=True):
+        assert other is None or torch.equal(one, other)
+
+
+def find_past(call: inspect.BoundArguments) -> latency.Past:
+    (found,) = (value for value in (*call.args, *call.kwargs.values()) if isinstance(value, latency.Past))
+    return found
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])
+def test_every_level_is_timed_decoding(tmp_path: Path, family: str) -> None:
+    checkpoint = Checkpoint(tiny_models.save(tmp_path / "model", family))
+    attention, ffn = structure_of(checkpoint.architecture)
+    levels = levels_of(attention), levels_of(ffn)
+    here = measured_in(checkpoint, RunEnvironment(batch=2, seqlen=8, threads=1, phase="decode"))
+    table = measure_table(checkpoint, here, levels, rounds=1, runs=2)
+    assert (tuple(table.attention_s), tuple(table.ffn_s)) == levels
+    assert table.attention_s[0] == table.ffn_s[0] == 0 and table.dense_s > table.fixed_s > 0
+
+
 @pytest.mark.parametrize(
     ("family", "wanted", "field"),
     [
         ("llama", {"phase": "encode"}, "phase"),
         ("bert", {"phase": "prefill"}, "phase"),
+        ("bert", {"phase": "decode"}, "phase"),
         ("llama", {"seqlen": 65}, "seqlen"),
+        ("llama", {"seqlen": 64, "phase": "decode"}, "<= 63"),
         ("llama", {"device": "cuda:77"}, "device"),
     ],
 )
@@ -109,10 +153,12 @@ def test_what_a_model_or_machine_cannot_do_is_refused(tmp_path: Path, family: st
         measured_in(checkpoint, RunEnvironment(**({"seqlen": 8} | wanted)))
 
 
-@pytest.mark.parametrize("family", ["llama", "bert"])
-def test_both_models_run_in_a_fresh_process(tmp_path: Path, family: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "phase"), [("llama", None), ("llama", "decode"), ("gpt2", "decode"), ("opt", "decode"), ("bert", None)]
+)
+def test_both_models_run_in_a_fresh_process(tmp_path: Path, family: str, phase: Phase | None) -> None:
     folder = written(tmp_path, family)
-    here = measured_in(Checkpoint(tmp_path / "source"), RunEnvironment(batch=2, seqlen=8, threads=1))
+    here = measured_in(Checkpoint(tmp_path / "source"), RunEnvironment(batch=2, seqlen=8, threads=1, phase=phase))
     found = race(tmp_path / "source", folder, here, runs=3)
     assert found.runs == 3
     assert found.speedup == found.dense_s / found.shrunk_s > 0
