@@ -28,12 +28,14 @@ class Found:
     """The best profile and the way to it.
 
     Args:
+        weights: that led to the profile.
         loss, plain_loss: of the best profile, and of the one without weights, which is among the candidates.
         evaluations: losses that were computed; the candidates beyond them led to a profile seen before.
         curve: the best loss so far, wherever it fell.
     """
 
     profile: Profile
+    weights: tuple[float, ...]
     loss: float
     plain_loss: float
     evaluations: int
@@ -91,6 +93,7 @@ def search(
     neighbourhood: float = 0.1,
     max_evaluations: int = 1000,
     seed: int = 0,
+    start: Sequence[float] | None = None,
     on_best: Callable[[Step], None] = lambda _: None,
 ) -> Found:
     """Best of random weights, then of changes to some of them, fewer and fewer.
@@ -105,12 +108,15 @@ def search(
         inits: random draws of all weights, uniform between 0 and 1.
         patience: failures in a row, after which fewer weights are redrawn at once.
         neighbourhood: the share of the weights that is redrawn at first.
+        start: weights that served elsewhere, tried second.
         max_evaluations: calls of `loss_of`. Further candidates may still be found among the profiles seen.
     """
     random = np.random.default_rng(seed)
     best = _Best(allocate_with, loss_of, max(max_evaluations, 1), on_best)
     best.tries([1.0] * layers)
     plain_loss = best.loss
+    if start is not None and not best.is_over:
+        best.tries(list(start))
     for _ in range(inits):
         if best.is_over:
             break
@@ -122,7 +128,9 @@ def search(
             for layer, weight in zip(random.integers(layers, size=redrawn), _drawn(random, redrawn), strict=True):
                 weights[layer] = weight
             failures = 0 if best.tries(weights) else failures + 1
-    return Found(best.profile, best.loss, plain_loss, best.evaluations, best.candidates, tuple(best.curve))
+    return Found(
+        best.profile, tuple(best.weights), best.loss, plain_loss, best.evaluations, best.candidates, tuple(best.curve)
+    )
 
 
 def _drawn(random: np.random.Generator, count: int) -> list[float]:

@@ -81,10 +81,6 @@ class AdaPrune:
         self._architecture = model.checkpoint.architecture
         self._key = f"{key} {options.model_dump_json()}"
         held_out = max(1, round(HELD_OUT_SHARE * len(ids_WL)))
-        if held_out == len(ids_WL):
-            raise InvalidOptions(
-                "calibration.nsamples", "one window cannot be tuned on and judged by", ">= 2 with goal.adaprune"
-            )
         self._judged_WL, self._tuned_WL = ids_WL[:held_out], ids_WL[held_out:]
         self._batch = _batch(ids_WL)
         self._dense = [model.load_block(index) for index in range(self._architecture.blocks)]
@@ -106,9 +102,8 @@ class AdaPrune:
         for number in range(len(losses) - 1, options.passes):
             for step, ids_BL in enumerate(self._order(number)):
                 self._on_event(ActivityStarted(activity="solving", block=0, blocks=self._architecture.blocks))
-                optimiser.param_groups[0]["lr"] = options.learning_rate * (
-                    1 - (number * steps + step) / (options.passes * steps)
-                )
+                pace = _pace(number * steps + step, options.passes * steps)
+                optimiser.param_groups[0]["lr"] = options.learning_rate * pace
                 optimiser.zero_grad(set_to_none=True)
                 self._loss(ids_BL, is_tuning=True)
                 optimiser.step()

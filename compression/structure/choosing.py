@@ -42,6 +42,7 @@ from compression.structure.units import BlockKept, levels_of, structure_of
 LOSSES_FILE = "losses.jsonl"  # in a database
 ROUNDING = 1e-9  # of sums of times
 SEARCHES = 3  # at most: each is followed by a race
+AGAIN_SHARE = 0.25  # of a search's evaluations, for one that begins where another has ended, for nearly the same time
 SEARCH = SearchOptions(inits=0, patience=8, neighbourhood=0.05, max_evaluations=40)
 
 LossOf = Callable[[Profile], float]
@@ -103,10 +104,13 @@ class Choosing:
 
         plain_s = self._timed("races", lambda: self._corrected(profiles, requested, RACES, plain))
         searches: dict[float, tuple[Profile, SearchResult]] = {}
+        weights: tuple[float, ...] | None = None
 
         def searched(within_s: float) -> Profile:
-            searches[within_s] = self._searched(profiles, within_s, options, loss_of)
-            return searches[within_s][0]
+            nonlocal weights
+            profile, result, weights = self._searched(profiles, within_s, options, loss_of, weights)
+            searches[within_s] = profile, result
+            return profile
 
         # What the search finds may be off by something else than the plain allocation was.
         within_s = self._timed("search", lambda: self._corrected(profiles, requested, SEARCHES, searched, plain_s))
@@ -210,9 +214,12 @@ class Choosing:
         )
 
     def _searched(
-        self, profiles: Profiles, within_s: float, options: SearchOptions, loss_of: LossOf
-    ) -> tuple[Profile, SearchResult]:
-        """The best profile found; never worse than the plain allocation, or than the best one that all blocks share."""
+        self, profiles: Profiles, within_s: float, options: SearchOptions, loss_of: LossOf, start: tuple[float, ...] | None
+    ) -> tuple[Profile, SearchResult, tuple[float, ...] | None]:
+        """The best profile found; never worse than the plain allocation, or than the best one that all blocks share.
+
+        Args: start: weights that an earlier search ended with. Returns: also those that this one did.
+        """
 
         def with_weights(weights: Sequence[float]) -> Profile:
             found = profiles.best(within_s, weights)
@@ -226,7 +233,8 @@ class Choosing:
         if self.goal.uniform:
             assert uniform is not None, "no less than the least time is asked for"
             loss, profile = uniform
-            return profile, _result(options, profiles, uniform, loss, loss, (Step(1, loss),), 1)
+            return profile, _result(options, profiles, uniform, loss, loss, (Step(1, loss),), 1), None
+        most = options.max_evaluations if start is None else math.ceil(AGAIN_SHARE * options.max_evaluations)
         found = search(
             with_weights,
             loss_of,
@@ -234,14 +242,16 @@ class Choosing:
             inits=options.inits,
             patience=options.patience,
             neighbourhood=options.neighbourhood,
-            max_evaluations=options.max_evaluations,
+            max_evaluations=most,
             seed=options.seed,
+            start=start,
             on_best=tell,
         )
         best = (found.loss, found.profile) if uniform is None else min((found.loss, found.profile), uniform)
-        return best[1], _result(
+        result = _result(
             options, profiles, uniform, best[0], found.plain_loss, found.curve, found.evaluations, found.candidates
         )
+        return best[1], result, found.weights
 
     def _timed(self, what: str, work: Callable[[], Found]) -> Found:
         begin = time.perf_counter()

@@ -67,3 +67,11 @@ def test_no_more_losses_are_computed_than_allowed(most: int) -> None:
 def test_one_layer_is_searched_too() -> None:
     found = search(lambda _: (1,), lambda _: 2.0, 1, inits=3, patience=2)
     assert (found.profile, found.loss, found.evaluations, found.candidates) == ((1,), 2.0, 1, 6)
+
+
+def test_a_search_may_begin_where_another_has_ended() -> None:
+    first = search(allocate_with, true_loss, LAYERS, inits=30, patience=30)
+    assert allocate_with(first.weights) == first.profile
+    again = search(allocate_with, true_loss, LAYERS, start=first.weights, max_evaluations=2)
+    assert (again.profile, again.weights, again.evaluations) == (first.profile, first.weights, 2)
+    assert search(allocate_with, true_loss, LAYERS, start=first.weights, max_evaluations=1).loss == first.plain_loss
