@@ -27,7 +27,7 @@ scripts/browser.sh
 check lint "$python" -m ruff check .
 check format "$python" -m ruff format --check .
 check types "$python" -m mypy
-check tests "$python" -m pytest -n "$processes" --dist loadfile "$@"
+check tests "$python" -m pytest -n "$processes" --dist loadfile --no-loadscope-reorder "$@"
 
 echo
 if [ -n "$failed" ]; then

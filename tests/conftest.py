@@ -12,6 +12,12 @@ from tests.postgresql import POSTGRESQL, OwnPostgresqlServer, PostgresqlServer, 
 from tests.s3 import S3Server, s3_server
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: processes take a file at a time, and one begun last would be waited for."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgresqlServer]:
     if given := os.environ.get(POSTGRESQL):

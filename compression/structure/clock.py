@@ -1,7 +1,9 @@
 """Times forwards of whole models, in a process of its own: `python clock.py '{...}'` prints one line of JSON.
 
-Models take turns, run by run, so that whatever else the machine does falls on all of them alike. Needs torch, transformers and
-the loader of shrunk models, whose file it is told. Decoding, the time is that of one more token after those in the cache.
+Models take turns of a few forwards, so that whatever else the machine does falls on all of them alike. The first of a turn is
+not counted: it brings back into the processor's caches what the other models' weights have driven out, and who runs one model
+pays for that once. Decoding, the time is that of one more token after those in the cache. Needs torch, transformers and the
+loader of shrunk models, whose file it is told.
 """
 
 import copy
@@ -26,14 +28,16 @@ def main() -> None:
     seconds: list[list[float]] = [[] for _ in models]
     with torch.inference_mode():
         caches = [model(input_ids=ids, use_cache=True).past_key_values for model in models] if asked["is_decoding"] else None
-        for run in range(asked["warm_up"] + asked["runs"]):
+        while len(seconds[-1]) < asked["runs"]:
             for number, (model, times) in enumerate(zip(models, seconds, strict=True)):
-                options = dict(asked["options"])
-                if caches is not None:  # a copy, since a forward adds to it
-                    options["past_key_values"] = copy.deepcopy(caches[number])
-                spent = _timed(model, ids if caches is None else ids[:, :1], options, device)
-                if run >= asked["warm_up"]:
-                    times.append(spent)
+                counted = min(asked["turn"], asked["runs"] - len(times))
+                for run in range(asked["warm_up"] + counted):
+                    options = dict(asked["options"])
+                    if caches is not None:  # a copy, since a forward adds to it
+                        options["past_key_values"] = copy.deepcopy(caches[number])
+                    spent = _timed(model, ids if caches is None else ids[:, :1], options, device)
+                    if run >= asked["warm_up"]:
+                        times.append(spent)
     print(json.dumps({"seconds": seconds}), file=output, flush=True)
 
 

@@ -21,7 +21,7 @@ from compression.structure.latency import forward_options
 from compression.structure.shrink import Cut
 from compression.structure.timing import Measured
 
-RUNS, WARM_UP = 21, 3
+RUNS, TURN, WARM_UP = 21, 3, 1  # forwards of each model; of them in one turn; not counted, before those
 TIMEOUT_S = 3600.0
 _PROGRAM = Path(__file__).with_name("clock.py")
 
@@ -48,6 +48,7 @@ def race(dense: Path, shrunk: Path, here: Measured, runs: int = RUNS) -> Race:
         "loader": loader.__file__,
         "options": {**cache, **forward_options(here.phase)},
         "runs": runs,
+        "turn": TURN,
         "warm_up": WARM_UP,
         **here.model_dump(include={"device", "dtype", "batch", "seqlen", "threads"}),
     }
