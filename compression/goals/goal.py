@@ -42,7 +42,7 @@ class AdaPruneOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     passes: int = Field(8, ge=1, le=1000, description="Over the calibration windows.")
-    learning_rate: float = Field(1e-4, gt=0, le=1, description="Of Adam at most; it rises, and falls to nothing.")
+    learning_rate: float = Field(3e-4, gt=0, le=1, description="Of Adam at most; it rises, and falls to nothing.")
 
 
 class Goal(BaseModel):
