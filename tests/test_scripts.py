@@ -129,7 +129,7 @@ def test_all_checks_run_and_pytest_gets_the_arguments(tree: Path) -> None:
     assert passed.returncode == 0
     *checks, tests = calls(tree)[2:]
     assert checks == ["-m ruff check .", "-m ruff format --check .", "-m mypy"]
-    assert tests == f"-m pytest -n {min(os.cpu_count() or 1, 4)} --dist loadfile -m not slow -x"
+    assert tests == f"-m pytest -n {min(os.cpu_count() or 1, 4)} --dist loadfile --no-loadscope-reorder -m not slow -x"
     assert "all checks and tests passed" in passed.stdout
 
 
