@@ -24,18 +24,15 @@ class Lane:
         """Run all windows through a block."""
         with computing_in(block, compute_dtype, model.device):
             for window in range(len(self.stream)):
-                output = self._output(model, block, index, window)
-                self.stream[window] = output[0] if isinstance(output, tuple) else output
+                self.stream[window] = self._after(block, index, window)
 
     def listen(self, model: StreamedModel, block: nn.Module, index: int, window: int) -> None:
         """Run one window into a block for the sake of its hooks, as far as the last of them needs it."""
         with suppress(AllHeard):
-            self._output(model, block, index, window)
+            self._after(block, index, window)
 
-    def _output(self, model: StreamedModel, block: nn.Module, index: int, window: int) -> Tensor | tuple[Tensor, ...]:
-        call = self.calls[index]
-        output: Tensor | tuple[Tensor, ...] = block(self.stream.on_device(window), *call.args, **call.kwargs)
-        return output
+    def _after(self, block: nn.Module, index: int, window: int) -> Tensor:
+        return self.calls[index].hidden(block, self.stream.on_device(window))
 
 
 def enter(model: StreamedModel, ids_WL: Tensor, spill: Spill) -> Lane:

@@ -36,6 +36,11 @@ class BlockCall:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
+    def hidden(self, block: nn.Module, hidden: Tensor) -> Tensor:
+        """Hidden states after a block; some families' blocks give them as the first of several."""
+        output: Tensor | tuple[Tensor, ...] = block(hidden, *self.args, **self.kwargs)
+        return output[0] if isinstance(output, tuple) else output
+
 
 class _Tap(nn.Module):
     """Stands in for a block."""

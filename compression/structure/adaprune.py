@@ -29,7 +29,7 @@ from compression.families.structure import Half
 from compression.goals.goal import AdaPruneOptions
 from compression.memory import available_bytes
 from compression.models.checkpoint import Checkpoint
-from compression.models.streamed import BlockCall, StreamedModel
+from compression.models.streamed import StreamedModel
 from compression.structure.loader import put
 from compression.structure.shrink import Cut, Cuts, shrunk_block
 from compression.structure.units import structure_of
@@ -62,7 +62,7 @@ class AdaPrune:
         cuts: of every block, as solved.
         ids_WL: token ids of the calibration windows; two at least.
         state_path: where an interrupted tuning continues from; it is there after every pass.
-        key: what the state belongs to besides options and windows.
+        key: what the state belongs to, options and windows included.
     """
 
     def __init__(
@@ -77,9 +77,8 @@ class AdaPrune:
         on_event: OnEvent,
     ) -> None:
         self._model, self._cuts, self._options = model, cuts, options
-        self._compute_dtype, self._state_path, self._on_event = compute_dtype, state_path, on_event
+        self._compute_dtype, self._state_path, self._key, self._on_event = compute_dtype, state_path, key, on_event
         self._architecture = model.checkpoint.architecture
-        self._key = f"{key} {options.model_dump_json()}"
         held_out = max(1, round(HELD_OUT_SHARE * len(ids_WL)))
         self._judged_WL, self._tuned_WL = ids_WL[:held_out], ids_WL[held_out:]
         self._batch = _batch(ids_WL)
@@ -150,8 +149,8 @@ class AdaPrune:
         with torch.autocast(self._model.device.type, self._compute_dtype, enabled=self._compute_dtype != torch.float32):
             for dense, left, call in zip(self._dense, self._left, calls, strict=True):
                 with torch.no_grad():
-                    dense_BLD = _output(dense, dense_BLD, call)
-                left_BLD = _output(left, left_BLD, call)
+                    dense_BLD = call.hidden(dense, dense_BLD)
+                left_BLD = call.hidden(left, left_BLD)
                 errors.append(relative_error(left_BLD, dense_BLD))
         error = torch.stack(errors).mean()
         if self._architecture.is_encoder:
@@ -268,8 +267,3 @@ def _trainable(block: nn.Module, names: Sequence[str]) -> dict[str, nn.Parameter
     for name in names:
         put(block, name, block.get_parameter(name).detach().float().clone())
     return {name: block.get_parameter(name) for name in names}
-
-
-def _output(block: nn.Module, hidden_BLD: Tensor, call: BlockCall) -> Tensor:
-    output: Tensor | tuple[Tensor, ...] = block(hidden_BLD, *call.args, **call.kwargs)
-    return output[0] if isinstance(output, tuple) else output

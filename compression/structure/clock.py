@@ -27,17 +27,16 @@ def main() -> None:
     ids = torch.zeros(asked["batch"], asked["seqlen"], dtype=torch.long, device=device)
     seconds: list[list[float]] = [[] for _ in models]
     with torch.inference_mode():
-        caches = [model(input_ids=ids, use_cache=True).past_key_values for model in models] if asked["is_decoding"] else None
+        given: list[dict[str, Any]] = [{} for _ in models]
+        if asked["is_decoding"]:
+            given = [{"past_key_values": model(input_ids=ids, use_cache=True).past_key_values} for model in models]
+            ids = ids[:, :1]
         while len(seconds[-1]) < asked["runs"]:
-            for number, (model, times) in enumerate(zip(models, seconds, strict=True)):
+            for model, more, times in zip(models, given, seconds, strict=True):
                 counted = min(asked["turn"], asked["runs"] - len(times))
-                for run in range(asked["warm_up"] + counted):
-                    options = dict(asked["options"])
-                    if caches is not None:  # a copy, since a forward adds to it
-                        options["past_key_values"] = copy.deepcopy(caches[number])
-                    spent = _timed(model, ids if caches is None else ids[:, :1], options, device)
-                    if run >= asked["warm_up"]:
-                        times.append(spent)
+                options = {**asked["options"], **more}
+                spent = [_timed(model, ids, options, device) for _ in range(asked["warm_up"] + counted)]
+                times += spent[asked["warm_up"] :]
     print(json.dumps({"seconds": seconds}), file=output, flush=True)
 
 
@@ -54,6 +53,7 @@ def _load(folder: Path, loader: str, dtype: torch.dtype) -> Any:
 
 
 def _timed(model: Any, ids: torch.Tensor, options: dict[str, Any], device: torch.device) -> float:
+    options = copy.deepcopy(options)  # a forward adds to the cache that it is given
     _wait(device)
     begin = time.perf_counter()
     model(input_ids=ids, **options)

@@ -21,6 +21,7 @@ from compression import environment, summary
 from compression.artifact import partial_folder, publish_artifact
 from compression.events import Note, OnEvent, StageStarted
 from compression.goals.goal import Goal
+from compression.goals.result import Stitched
 from compression.kept import Kept
 from compression.kept_room import RESULTS_FOLDER
 from compression.manifest import artifact_files, file_hashes, payload_digest
@@ -40,7 +41,7 @@ from compression.structure.choosing import Choosing, Chosen
 from compression.structure.latency import measured_in
 from compression.structure.making import Making
 from compression.structure.race import Race, race
-from compression.structure.result import BlockLeft, Speed, StructureResult
+from compression.structure.result import AdaPruneResult, BlockLeft, Speed, StructureResult
 from compression.structure.shrunk_pass import PassResult
 from compression.structure.sizes import shrunk_sizes
 from compression.structure.timing import RunEnvironment
@@ -165,8 +166,8 @@ def faster(
             reused=tuple(kept.reused),
             files=artifact_files(files),
             payload_digest=payload_digest(files),
-            structure=_structure(goal, chosen, checkpoint, result, raced, parameters_left, choosing.seconds).model_copy(
-                update={"stitched": stitched, "adaprune": adaprune}
+            structure=_structure(
+                goal, chosen, checkpoint, result, raced, parameters_left, choosing.seconds, stitched, adaprune
             ),
             provenance=dict(provenance or {}),
         )
@@ -183,6 +184,8 @@ def _structure(
     raced: Race,
     parameters_left: int,
     seconds: Mapping[str, float],
+    stitched: Stitched | None,
+    adaprune: AdaPruneResult | None,
 ) -> StructureResult:
     attention, ffn = structure_of(checkpoint.architecture)
     profiles, table = chosen.profiles, chosen.profiles.table
@@ -210,5 +213,7 @@ def _structure(
         search=chosen.search,
         database=chosen.database,
         is_stitched=goal.stitched,
+        stitched=stitched,
+        adaprune=adaprune,
         seconds=dict(seconds),
     )

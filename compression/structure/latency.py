@@ -146,9 +146,6 @@ class Past:
             self._held = keys_BHTE.new_zeros(B, H, self._tokens, E), values_BHTE.new_zeros(B, H, self._tokens, E)
         return torch.cat((self._held[0], keys_BHTE), 2), torch.cat((self._held[1], values_BHTE), 2)
 
-    def get_seq_length(self, *_: object) -> int:
-        return self._tokens
-
 
 class _Stack:
     """Blocks of one shape, one after the other, and the model around them."""

@@ -44,10 +44,10 @@ def _read_back(written: Checkpoint, cuts_of: Callable[[int], Cuts]) -> None:
     transposed = {matrix.name for matrix in architecture.matrices if matrix.is_transposed}
     for index in range(architecture.blocks):
         for half, cut in zip(structure_of(architecture), cuts_of(index), strict=True):
-            expected = dict(cut.tuned)
-            if cut.weights_RK is not None and not cut.tuned:
+            expected: dict[str, Tensor] = {}
+            if cut.weights_RK is not None:
                 expected[f"{half.output}.weight"] = cut.weights_RK.T if half.output in transposed else cut.weights_RK
-            for name, tensor in expected.items():
+            for name, tensor in {**expected, **cut.tuned}.items():
                 _check(written, f"{architecture.block_path}.{index}.{name}", tensor)
 
 
