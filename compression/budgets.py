@@ -5,6 +5,8 @@ MAX_PINNED_BYTES = 16 * 2**30  # the same beside a GPU, where that is a quarter 
 MAX_HESSIANS_BYTES = 8 * 2**30  # of one forward of calibration; more inputs than that take another forward
 MAX_DEVICE_HESSIANS_BYTES = 20 * 2**30  # the same on a GPU of four times that; OPT-175B's take 11.5 GB
 BATCH_BYTES = 64 * 2**20  # of the inverses that exact solving holds at a time; larger batches gain nothing on a CPU
+MAX_ABREAST = 4  # windows that go through a block at once on a CPU, where they are small:
+ABREAST_NUMBERS = 2**21  # in the hidden states of one; 2048 tokens of a model 1024 wide
 CHUNK_LOGITS = 2**22  # logits held at once, per model: 16 MiB in float32, which the allocator reuses
 
 

@@ -5,11 +5,13 @@ it holds its solutions.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from compression.abreast import afterwards
 from compression.drift import Turn
 from compression.hessian import Hessian
 from compression.inputs import by_input, listening
@@ -57,16 +59,19 @@ class OnCompressed:
 
     def hessians(self, index: int, block: nn.Module, part: Sequence[PlannedLayer], *, is_last: bool) -> dict[str, Hessian]:
         turn = Turn() if self._is_asymmetric else None
-        ways = [self._lane] if turn is None else [self._dense, self._lane]
+
+        def hear(window: int) -> None:
+            if turn is not None:
+                afterwards(partial(turn.give, is_dense=True))
+                self._dense.listen(self._model, block, index, window)
+                afterwards(partial(turn.give, is_dense=False))
+            self._lane.listen(self._model, block, index, window)
+
         with (
             listening(block, part, self._model.device, turn, self._compute_dtype) as accumulators,
             computing_in(block, self._compute_dtype, self._model.device),
         ):
-            for window in range(len(self._lane.stream)):
-                for lane in ways:
-                    if turn is not None:
-                        turn.is_dense = lane is self._dense
-                    lane.listen(self._model, block, index, window)
+            self._lane.each(hear, self._model.device)
         return {label: accumulators.pop(label).finish(readers[0].name) for label, readers in by_input(part).items()}
 
     def before_solutions(self, index: int, block: nn.Module) -> None:
@@ -119,8 +124,8 @@ class OnDense:
                 self._advance(self._lane, index, block)
             else:
                 with computing_in(block, self._compute_dtype, self._model.device):
-                    for window in range(len(self._lane.stream)):
-                        self._lane.listen(self._model, block, index, window)
+                    lane = self._lane
+                    lane.each(lambda window: lane.listen(self._model, block, index, window), self._model.device)
         hessians = {label: accumulators.pop(label).finish(readers[0].name) for label, readers in inputs.items()}
         for label, hessian in hessians.items():
             self._kept.keep(index, label, hessian)

@@ -22,6 +22,9 @@ class Turn:
 
     is_dense: bool = False
 
+    def give(self, *, is_dense: bool) -> None:
+        self.is_dense = is_dense
+
 
 class PairedAccumulator(Accumulator):
     """Sums X^T X as its parent does, and (X_dense - X)^T X beside it."""
@@ -32,16 +35,15 @@ class PairedAccumulator(Accumulator):
         self._dense_NC: Tensor | None = None
         self._drift_CC = torch.zeros(columns, columns, dtype=torch.float32, device=device)
 
-    def add(self, X_NC: Tensor) -> None:
+    def add_read(self, X_NC: Tensor) -> None:
         """In the dense model's turn, remember its inputs; in the other, add both sums for the same window."""
-        X_NC = self.read(X_NC)
         if self._turn.is_dense:
             self._dense_NC = X_NC
             return
         assert self._dense_NC is not None, "the dense stream goes first"
         self._drift_CC.addmm_((self._dense_NC.float() - X_NC.float()).T, X_NC.float())
         self._dense_NC = None
-        super().add(X_NC)
+        super().add_read(X_NC)
 
     def finish(self, name: str) -> Hessian:
         hessian = super().finish(name)

@@ -11,7 +11,15 @@ import math
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
-from compression.budgets import BATCH_BYTES, CHUNK_LOGITS, MAX_DEVICE_HESSIANS_BYTES, MAX_HESSIANS_BYTES, SPILL_BYTES
+from compression.budgets import (
+    ABREAST_NUMBERS,
+    BATCH_BYTES,
+    CHUNK_LOGITS,
+    MAX_ABREAST,
+    MAX_DEVICE_HESSIANS_BYTES,
+    MAX_HESSIANS_BYTES,
+    SPILL_BYTES,
+)
 from compression.families import Architecture
 from compression.formats.block_names import names_by_block
 from compression.models.headers import DTYPE_BYTES, TensorInfo
@@ -106,12 +114,13 @@ class Sizing:
             by_block[layer.block] = by_block.get(layer.block, 0) + solution_bytes(layer, self.dtype_bytes)
         return max(by_block.values(), default=0)
 
-    def forward(self) -> int:
-        """One window in a block: what its matrices give, the states around them, and a packed copy of the largest matrix."""
+    def forward(self, *, on_device: bool) -> int:
+        """Windows in a block: what its matrices give, the states around them, and a packed copy of the largest matrix."""
         tokens = max(self.load.calibration_seqlen, self.load.evaluation_seqlen)
         matrices = [m for m in self.architecture.block(0) if m.slot is None or m.slot.index < EXPERTS_AT_ONCE]
         widths = sum(m.shape[0] for m in matrices) + 2 * max(max(m.shape) for m in matrices) + 6 * self.hidden
-        return FLOAT32 * (tokens * widths + 2 * tokens * tokens + max(math.prod(m.shape) for m in matrices))
+        at_once = tokens_at_once(tokens, self.hidden, on_device=on_device)
+        return FLOAT32 * (at_once * (widths + 2 * tokens) + max(math.prod(m.shape) for m in matrices))
 
     def scoring(self) -> int:
         """Logits of one chunk under both models, and those of the probe twice."""
@@ -120,6 +129,14 @@ class Sizing:
         vocabulary, longest = self.architecture.vocab_size, max(self.load.evaluation_seqlen, self.load.calibration_seqlen)
         chunk = min(max(CHUNK_LOGITS, vocabulary), longest * vocabulary)
         return FLOAT32 * (SCORE_COPIES * chunk + 2 * min(PROBE_TOKENS, 2 * longest) * vocabulary)
+
+
+def tokens_at_once(window: int, hidden: int, *, on_device: bool) -> int:
+    """The most that a block is run on. Small windows go abreast on a CPU (`abreast.py`); larger ones never count as less.
+
+    Args: window: tokens of one.
+    """
+    return window if on_device else max(window, MAX_ABREAST * min(window, ABREAST_NUMBERS // hidden))
 
 
 def sizing(
@@ -209,10 +226,11 @@ def _block_parts(sizes: Sizing, *, on_device: bool = False) -> dict[str, int]:
     """What one block needs at its worst moment, in solving, or in scoring after the last; the larger of the two."""
     block = 0 if sizes.is_mapped and not on_device else sizes.largest_block * FLOAT32
     hessians = sizes.hessians(MAX_DEVICE_HESSIANS_BYTES if on_device else MAX_HESSIANS_BYTES)
-    solving = hessians + max(sizes.factor(), sizes.solve()) + sizes.solutions() + sizes.forward()
-    if block + SLACK * solving >= sizes.scoring() + sizes.forward():
+    forward = sizes.forward(on_device=on_device)
+    solving = hessians + max(sizes.factor(), sizes.solve()) + sizes.solutions() + forward
+    if block + SLACK * solving >= sizes.scoring() + forward:
         return {"block": block, "work": int(SLACK * solving)}
-    return {"block": 0, "work": sizes.scoring() + sizes.forward()}
+    return {"block": 0, "work": sizes.scoring() + forward}
 
 
 def _rounded_ends(sizes: Sizing) -> int:

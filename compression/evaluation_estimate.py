@@ -19,6 +19,7 @@ from compression.estimate import (
     SLACK,
     MemoryEstimate,
     main_dtype_bytes,
+    tokens_at_once,
 )
 from compression.families import Architecture
 from compression.formats.block_names import names_by_block
@@ -65,7 +66,7 @@ def evaluation_memory(models: Sequence[Streamed], load: TextLoad, *, on_device: 
     parts = {
         "embedding and head": weights * sum(model.outside for model in models),
         "block": weights * max(model.largest_block for model in models),
-        "work": int(SLACK * max(_work(model, load) for model in models)),
+        "work": int(SLACK * max(_work(model, load, on_device=on_device) for model in models)),
     }
     streams = [load.evaluation_tokens * model.hidden * FLOAT32 for model in models]
     held = sum(size for size in streams if size <= SPILL_BYTES)
@@ -84,9 +85,10 @@ def evaluation_work(models: Sequence[Streamed], load: TextLoad) -> Mapping[str, 
     return {"evaluating": load.evaluation_tokens * sum(model.forward_work() for model in models)}
 
 
-def _work(model: Streamed, load: TextLoad) -> int:
+def _work(model: Streamed, load: TextLoad, *, on_device: bool) -> int:
     tokens, vocabulary = load.evaluation_seqlen, model.architecture.vocab_size
     matrices = model.architecture.block(0)
     widths = sum(m.shape[0] for m in matrices if m.slot is None or m.slot.index == 0) + 6 * model.hidden
     chunk = min(max(CHUNK_LOGITS, vocabulary), tokens * vocabulary)
-    return FLOAT32 * max(SCORE_COPIES * chunk, tokens * widths + 2 * tokens * tokens)
+    at_once = tokens_at_once(tokens, model.hidden, on_device=on_device)
+    return FLOAT32 * max(SCORE_COPIES * chunk, at_once * (widths + 2 * tokens))

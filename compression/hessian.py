@@ -15,17 +15,19 @@ from compression.products import factors_in
 
 MAX_DAMP = 1.0
 STRIPS = 8
+STRIP = 144  # columns that a strip has at least; narrower ones cost a CPU more than they spare
+ROUNDING_STRIP = 384  # the same where a CPU rounds the factors of each product to bfloat16 first
 GPU_STRIP = 3072  # columns that it takes to fill a GPU: cut finer, an H200 is slower at the part than at the whole
 PANEL, GPU_PANEL = 256, 1024  # rows worked on at once in a factorisation
 ROTATED, GPU_ROTATED = 2**18, 2**24  # numbers moved at once
 
 
-def strips(columns: int, device: torch.device) -> tuple[tuple[int, int], ...]:
+def strips(columns: int, device: torch.device, narrowest: int = STRIP) -> tuple[tuple[int, int], ...]:
     """Cut columns so that a symmetric product, or one with a symmetric matrix, takes little more than half of the work.
 
-    Nine sixteenths with eight strips; on a GPU there are fewer of a matrix that is too narrow for eight.
+    Nine sixteenths with eight strips; there are fewer of a matrix that is too narrow for eight.
     """
-    count = STRIPS if device.type == "cpu" else max(1, min(STRIPS, columns // GPU_STRIP))
+    count = max(1, min(STRIPS, columns // (narrowest if device.type == "cpu" else GPU_STRIP)))
     return tuple(pairwise(part * columns // count for part in range(count + 1)))
 
 
@@ -61,13 +63,16 @@ class Accumulator:
 
     def __init__(self, columns: int, device: torch.device, reads: torch.dtype = torch.float32) -> None:
         self._sum_CC = torch.zeros(columns, columns, dtype=torch.float32, device=device)
-        self._strips = strips(columns, device)
+        self._strips = strips(columns, device, STRIP if reads == torch.float32 else ROUNDING_STRIP)
         self._reads = reads
         self._tokens = 0
 
     def add(self, X_NC: Tensor) -> None:
         """Add one window's inputs; leading dimensions are flattened, so a lone token stays two-dimensional."""
-        X_NC = self.read(X_NC)
+        self.add_read(self.read(X_NC))
+
+    def add_read(self, X_NC: Tensor) -> None:
+        """The same of what `read` gave."""
         with torch.autocast(X_NC.device.type, enabled=False), factors_in(self._reads):
             for first, last in self._strips:
                 add_product(self._sum_CC[first:last, first:], X_NC[:, first:last].T, X_NC[:, first:])

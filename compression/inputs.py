@@ -6,13 +6,16 @@ an expert's first matrices read the tokens routed to it, and what its last matri
 Shapes: N = tokens, C = in_features, K = experts that each token goes to.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from compression.abreast import afterwards
 from compression.drift import PairedAccumulator, Turn
 from compression.families.base import Matrix, Slot
 from compression.hessian import MAX_DAMP, Accumulator, Hessian
@@ -36,16 +39,16 @@ class _Roll:
 
     def __init__(self, *, ends_forward: bool) -> None:
         self.expected = 0
-        self._heard = 0
+        self._heard = threading.local()  # windows may go abreast
         self._ends_forward = ends_forward
 
     def begin(self, block: nn.Module, args: tuple[Any, ...]) -> None:
-        self._heard = 0
+        self._heard.count = 0
 
     def call(self) -> None:
         """Raises: AllHeard: with the last one, so that the block's last product, a quarter of its work, is spared."""
-        self._heard += 1
-        if self._ends_forward and self._heard == self.expected:
+        self._heard.count += 1
+        if self._ends_forward and self._heard.count == self.expected:
             raise AllHeard
 
 
@@ -147,10 +150,15 @@ def listening(
 def _adds_all(accumulator: Accumulator, roll: _Roll) -> Hook:
     def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
         (X_NC,) = input_rows(module, args[0])
-        accumulator.add(X_NC)
+        _add(accumulator, X_NC)
         roll.call()
 
     return hook
+
+
+def _add(accumulator: Accumulator, X_NC: Tensor) -> None:
+    """In the order of windows, and read at once, so that the forward's own tensor is free to go."""
+    afterwards(partial(accumulator.add_read, accumulator.read(X_NC)))
 
 
 def _adds_routed(experts: list[tuple[Slot, Accumulator]], roll: _Roll) -> Hook:
@@ -158,7 +166,7 @@ def _adds_routed(experts: list[tuple[Slot, Accumulator]], roll: _Roll) -> Hook:
         hidden_NC, chosen_NK = args[0].flatten(0, -2), args[1].flatten(0, -2)
         for slot, accumulator in experts:
             X_NC = hidden_NC[(chosen_NK == slot.index).any(-1)]
-            accumulator.add(_between(module, X_NC, slot.index) if slot.is_second else X_NC)
+            _add(accumulator, _between(module, X_NC, slot.index) if slot.is_second else X_NC)
         roll.call()
 
     return hook

@@ -1,12 +1,14 @@
 """Streams of windows on their way through a model, block by block. Shapes: W = windows, L = window, D = hidden size."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from compression.abreast import run_abreast
 from compression.inputs import AllHeard
 from compression.models.activations import Spill, Stream
 from compression.models.skeleton import frozen
@@ -22,9 +24,17 @@ class Lane:
 
     def advance(self, model: StreamedModel, block: nn.Module, index: int, compute_dtype: torch.dtype) -> None:
         """Run all windows through a block."""
+
+        def step(window: int) -> None:
+            self.stream[window] = self._after(block, index, window)
+
         with computing_in(block, compute_dtype, model.device):
-            for window in range(len(self.stream)):
-                self.stream[window] = self._after(block, index, window)
+            self.each(step, model.device)
+
+    def each(self, work: Callable[[int], None], device: torch.device) -> None:
+        """Call `work` with the number of every window, of several at once where that is faster."""
+        windows, *shape = self.stream.states_WLD.shape
+        run_abreast(work, windows, math.prod(shape), device)
 
     def listen(self, model: StreamedModel, block: nn.Module, index: int, window: int) -> None:
         """Run one window into a block for the sake of its hooks, as far as the last of them needs it."""

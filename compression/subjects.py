@@ -110,7 +110,7 @@ class StreamedSubject:
 
     def logits(self, window: int) -> Logits:
         hidden_1LD = self._stream[window]
-        return lambda first, last: self._model.logits(hidden_1LD[:, first:last])[0]
+        return lambda places, part: self._model.logits(hidden_1LD[:, places], part)[0]
 
     def whole(self, device: torch.device) -> WholeModel:
         model = WholeModel(self.folder)
@@ -142,7 +142,7 @@ class WholeSubject:
 
     def logits(self, window: int) -> Logits:
         logits_LV = self._model.logits(self._ids_WL[window])
-        return lambda first, last: logits_LV[first:last]
+        return lambda places, part: logits_LV[places, part].clone()
 
     def whole(self, device: torch.device) -> WholeModel:
         return self._model

@@ -35,7 +35,7 @@ STAGES = (
 """Accounting: everything else of solving, such as layer errors and writing the finished block. Other: between the stages."""
 
 INNER: tuple[tuple[Any, str, str], ...] = (
-    (Accumulator, "add", "Hessian products"),
+    (Accumulator, "add_read", "Hessian products"),
     (Hessian, "factor", "factorisation"),
     (compression.methods.sparsegpt, "sweep", "sweep"),
     (compression.methods.optq, "sweep", "sweep"),

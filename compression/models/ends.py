@@ -75,6 +75,18 @@ class RoundedEnds:
                 module._parameters["weight"] = dense
 
 
+@contextmanager
+def predicting(head: nn.Module, part: slice) -> Iterator[None]:
+    """While inside, the head gives the logits of this part of the vocabulary alone."""
+    whole = {name: parameter for name, parameter in head._parameters.items() if parameter is not None}
+    for name, parameter in whole.items():  # a weight, and of some families a bias: a row for each token
+        head._parameters[name] = frozen(parameter[part])
+    try:
+        yield
+    finally:
+        head._parameters.update(whole)
+
+
 def end_modules(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
     """Embedding and, where the model has one, head: each with the name of its weight; tied ones have one name."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}

@@ -16,10 +16,10 @@ from transformers import AutoConfig
 
 from compression.errors import UnsupportedModel
 from compression.families.base import Matrix
-from compression.heap import give_back_freed_memory
+from compression.heap import give_back_freed_memory, keep_freed_memory
 from compression.models.auto import AUTO_CLASSES
 from compression.models.checkpoint import Checkpoint
-from compression.models.ends import RoundedEnds
+from compression.models.ends import RoundedEnds, predicting
 from compression.models.footprint import check_footprint
 from compression.models.read_ahead import ReadAhead
 from compression.models.refusing import refusing
@@ -70,6 +70,7 @@ class StreamedModel:
     def __init__(
         self, checkpoint: Checkpoint, device: torch.device, compute_dtype: torch.dtype, embeddings: Embeddings = "keep"
     ) -> None:
+        keep_freed_memory()
         self.checkpoint, self.device, self.compute_dtype = checkpoint, device, compute_dtype
         self.injected: Tensor | None = None
         self.recorded: list[tuple[Tensor, BlockCall]] = []
@@ -106,11 +107,16 @@ class StreamedModel:
         self._model(input_ids=input_ids_BL.to(self.device), **self._options, **options)
         self.recorded = []
 
-    def logits(self, hidden_1LD: Tensor) -> Tensor:
+    def logits(self, hidden_1LD: Tensor, part: slice | None = None) -> Tensor:
         """Final norm and head on hidden states after the last block: (1, L, vocabulary).
 
         Of an encoder what it gives: also (1, labels), or its last hidden states (1, L, D).
+
+        Args: part: of the vocabulary; no other logits are worked out.
         """
+        if part is not None:
+            with predicting(self._model.get_output_embeddings(), part):
+                return self.logits(hidden_1LD)
         self.injected = hidden_1LD.to(self.device, self.compute_dtype)
         try:
             ids = torch.zeros(hidden_1LD.shape[:2], dtype=torch.long, device=self.device)  # only their length matters
@@ -120,10 +126,10 @@ class StreamedModel:
             self.injected = None
         return logits
 
-    def written_logits(self, hidden_1LD: Tensor) -> Tensor:
+    def written_logits(self, hidden_1LD: Tensor, part: slice | None = None) -> Tensor:
         """As `logits`, by the output file's head."""
         with self.as_written():
-            return self.logits(hidden_1LD)
+            return self.logits(hidden_1LD, part)
 
     def load_block(self, index: int) -> nn.Module:
         """Block `index` (from 0) on the device with its dense weights; those of the next one are read meanwhile."""

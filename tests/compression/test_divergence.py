@@ -58,8 +58,8 @@ def test_token_that_both_rule_out_adds_nothing_and_one_that_only_the_changed_doe
     bias = torch.zeros(tiny_models.VOCABULARY)
     original = model.logits
 
-    def ruling_out(hidden_1LD: torch.Tensor) -> torch.Tensor:
-        return original(hidden_1LD) + bias
+    def ruling_out(hidden_1LD: torch.Tensor, part: slice | None = None) -> torch.Tensor:
+        return original(hidden_1LD, part) + bias[part or slice(None)]
 
     model.logits = ruling_out  # type: ignore[method-assign]
     bias[7] = -torch.inf

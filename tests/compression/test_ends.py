@@ -86,3 +86,16 @@ def test_report_judges_the_rounded_model_against_the_dense_one(tmp_path: Path) -
     assert np.log(result.dense.value) == pytest.approx(cross_entropy(source, tmp_path), abs=1e-6)
     assert np.log(result.compressed.value) == pytest.approx(cross_entropy(load(tmp_path / "out"), tmp_path), abs=1e-6)
     assert [row.name for row in report.coverage if row.reason and "8 bits" in row.reason] == ["model.embed_tokens"]
+
+
+@pytest.mark.parametrize("family", tiny_models.FAMILIES)
+@torch.inference_mode()
+def test_parts_of_the_vocabulary_are_predicted_as_in_the_whole(family: str, tmp_path: Path) -> None:
+    model = StreamedModel(Checkpoint(tiny_models.save(tmp_path / "model", family)), torch.device("cpu"), torch.float32)
+    hidden = model.enter(torch.arange(8)[None])[0]
+    whole = model.logits(hidden)
+    parts = [model.logits(hidden, slice(begin, begin + 100)) for begin in range(0, tiny_models.VOCABULARY, 100)]
+    torch.testing.assert_close(torch.cat(parts, dim=-1), whole, rtol=1e-5, atol=1e-6)
+    assert torch.equal(model.logits(hidden), whole), "the head is whole again"
+    with model.as_written():
+        torch.testing.assert_close(model.written_logits(hidden, slice(3, 7)), whole[..., 3:7], rtol=1e-5, atol=1e-6)

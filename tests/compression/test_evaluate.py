@@ -184,6 +184,7 @@ def test_artifact_of_any_format_gives_the_figures_of_the_pass_that_made_it(
 def test_large_windows_are_scored_alike_whole_or_streamed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(folder, "compressed", "dense")
     monkeypatch.setattr("compression.evaluation.CHUNK_LOGITS", 5 * tiny_models.VOCABULARY)
+    monkeypatch.setattr("compression.evaluation.CHUNK_TOKENS", 7)
     cut = run(folder, "compressed", "dense")
     assert cut.results[0].perplexity.value == pytest.approx(whole.results[0].perplexity.value, rel=1e-6)
 

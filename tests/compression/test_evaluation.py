@@ -1,13 +1,14 @@
 """Scores of windows against plain torch on full logits."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from compression.budgets import CHUNK_LOGITS
+from compression import evaluation
 from compression.errors import NumericalError
 from compression.evaluation import (
     WORST_IN_WINDOW,
@@ -30,9 +31,19 @@ def window(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return ids, dense, compressed, torch.randn(VOCABULARY, WIDTH, generator=generator)
 
 
-def score(ids: Tensor, dense: Tensor, compressed: Tensor, head: Tensor, *, chunk: int = LENGTH) -> WindowScore:
-    """Args: chunk: tokens scored at once."""
-    return score_window(ids, dense, compressed, lambda hidden: hidden @ head.T, CHUNK_LOGITS // chunk)
+def score(ids: Tensor, dense: Tensor, compressed: Tensor, head: Tensor) -> WindowScore:
+    return score_window(ids, dense, compressed, lambda hidden, part: hidden @ head[part].T, VOCABULARY)
+
+
+@pytest.fixture
+def in_tiles(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """Has scores worked out with so many tokens and so much of the vocabulary at once."""
+
+    def cut(tokens: int, vocabulary: int) -> None:
+        monkeypatch.setattr(evaluation, "CHUNK_TOKENS", tokens)
+        monkeypatch.setattr(evaluation, "CHUNK_LOGITS", tokens * vocabulary)
+
+    return cut
 
 
 def test_scores_are_those_of_plain_torch_on_full_logits() -> None:
@@ -49,31 +60,34 @@ def test_scores_are_those_of_plain_torch_on_full_logits() -> None:
     assert 0.2 < found.agreement < 1
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 7, LENGTH - 2, LENGTH - 1])
-def test_chunks_change_nothing(chunk: int) -> None:
+@pytest.mark.parametrize(
+    ("tokens", "vocabulary"), [(1, 1), (2, 7), (7, 2), (LENGTH - 2, VOCABULARY), (LENGTH, VOCABULARY - 1)]
+)
+def test_tiles_change_nothing(tokens: int, vocabulary: int, in_tiles: Callable[[int, int], None]) -> None:
     ids, dense, compressed, head = window()
-    whole, cut = (score(ids, dense, compressed, head, chunk=size) for size in (LENGTH, chunk))
+    whole = score(ids, dense, compressed, head)
+    in_tiles(tokens, vocabulary)
+    cut = score(ids, dense, compressed, head)
     for name in ("dense", "compressed", "kl"):
         assert getattr(cut, name) == pytest.approx(getattr(whole, name), rel=1e-6)  # the head's products are float32
     assert cut.agreement == whole.agreement
+    torch.testing.assert_close(cut.kl_N, whole.kl_N, rtol=1e-5, atol=1e-6)
+    assert [(token.position, token.dense_choice, token.compressed_choice) for token in cut.worst] == [
+        (token.position, token.dense_choice, token.compressed_choice) for token in whole.worst
+    ]
 
 
-def test_head_never_sees_more_tokens_than_fit() -> None:
+def test_no_more_logits_exist_than_fit(in_tiles: Callable[[int, int], None]) -> None:
     ids, dense, compressed, head = window()
-    seen: list[int] = []
+    seen: list[tuple[int, int]] = []
 
-    def watched(hidden: Tensor) -> Tensor:
-        seen.append(hidden.shape[1])
-        return hidden @ head.T
+    def watched(hidden: Tensor, part: slice) -> Tensor:
+        seen.append((hidden.shape[1], part.stop - part.start))
+        return hidden @ head[part].T
 
-    score_window(ids, dense, compressed, watched, CHUNK_LOGITS // 16)
-    assert seen == [16, 16, 16, 16, 7, 7]
-
-
-def test_vocabulary_larger_than_a_chunk_is_scored_token_by_token() -> None:
-    ids, dense, compressed, head = window()
-    found = score_window(ids, dense, compressed, lambda hidden: hidden @ head.T, 2 * CHUNK_LOGITS)
-    assert found.kl == pytest.approx(score(ids, dense, compressed, head).kl, rel=1e-6)
+    in_tiles(30, 20)  # of the 39 that predict something, and of 30
+    score_window(ids, dense, compressed, watched, VOCABULARY)
+    assert seen == [(30, 20), (30, 20), (30, 10), (30, 10), (9, 30), (9, 30)]
 
 
 def test_last_hidden_state_predicts_nothing_and_the_first_token_is_not_predicted() -> None:
@@ -106,7 +120,7 @@ def test_half_precision_logits_are_scored_in_float32() -> None:
     assert half.dense == pytest.approx(float(functional.cross_entropy(P, ids[1:])), rel=1e-5)
 
 
-def test_each_token_is_scored_as_plain_torch_scores_it() -> None:
+def test_each_token_is_scored_as_plain_torch_scores_it(in_tiles: Callable[[int, int], None]) -> None:
     ids, dense, compressed, head = window()
     P, Q = ((hidden[0, :-1].double() @ head.double().T).log_softmax(-1) for hidden in (dense, compressed))
     kl_N = (P.exp() * (P - Q)).sum(-1)
@@ -114,7 +128,8 @@ def test_each_token_is_scored_as_plain_torch_scores_it() -> None:
     losses_N, compressed_N = -P[places, ids[1:]], -Q[places, ids[1:]]
     worst = sorted(range(LENGTH - 1), key=lambda n: float(losses_N[n] - compressed_N[n]))[:WORST_IN_WINDOW]
     for size in (LENGTH, 7):
-        found = score(ids, dense, compressed, head, chunk=size)
+        in_tiles(size, 11)
+        found = score(ids, dense, compressed, head)
         torch.testing.assert_close(found.kl_N.double(), kl_N, rtol=1e-5, atol=1e-6)
         assert found.kl_N.dtype == torch.float32
         assert [token.position for token in found.worst] == [n + 1 for n in worst]
@@ -130,32 +145,47 @@ def test_models_may_have_heads_of_their_own() -> None:
     other = 2 * head
     found = compare_window(
         ids,
-        lambda first, last: dense[0, first:last] @ head.T,
-        lambda first, last: compressed[0, first:last] @ other.T,
+        lambda places, part: dense[0, places] @ head[part].T,
+        lambda places, part: compressed[0, places] @ other[part].T,
         VOCABULARY,
     )
     assert found.dense == score(ids, dense, compressed, head).dense
     assert found.compressed == score(ids, dense, compressed, other).compressed
 
 
-@pytest.mark.parametrize("chunk", [LENGTH, 5])
-def test_model_alone_has_the_loss_that_it_has_in_company(chunk: int) -> None:
+@pytest.mark.parametrize("tokens", [LENGTH, 5])
+def test_model_alone_has_the_loss_that_it_has_in_company(tokens: int, in_tiles: Callable[[int, int], None]) -> None:
     ids, dense, compressed, head = window()
-    alone = loss_of_window(ids, lambda first, last: dense[0, first:last] @ head.T, CHUNK_LOGITS // chunk)
-    assert alone == score(ids, dense, compressed, head, chunk=chunk).dense
+    in_tiles(tokens, 11)
+    alone = loss_of_window(ids, lambda places, part: (dense[:, places] @ head[part].T)[0], VOCABULARY)
+    assert alone == score(ids, dense, compressed, head).dense
 
 
-def test_token_that_both_rule_out_adds_nothing() -> None:
+@pytest.mark.parametrize("vocabulary", [VOCABULARY, 1])
+def test_token_that_both_rule_out_adds_nothing(vocabulary: int, in_tiles: Callable[[int, int], None]) -> None:
     ids, dense, compressed, head = window()
-    ids = ids.clamp(max=VOCABULARY - 2)
+    ids = ids.clamp(1, VOCABULARY - 2)
     padding = torch.zeros(VOCABULARY)
-    padding[-1] = -torch.inf
-    with_padding, without = (
-        score_window(ids, dense, compressed, head_of, VOCABULARY)
-        for head_of in (lambda hidden: hidden @ head.T + padding, lambda hidden: hidden @ head[:-1].T)
-    )
+    padding[0] = padding[-1] = -torch.inf
+    without = score_window(ids - 1, dense, compressed, lambda hidden, part: hidden @ head[1:-1][part].T, VOCABULARY - 2)
+    in_tiles(LENGTH, vocabulary)
+    with_padding = score_window(ids, dense, compressed, lambda hidden, part: hidden @ head[part].T + padding[part], VOCABULARY)
     assert with_padding.kl == pytest.approx(without.kl, rel=1e-6)
     assert with_padding.dense == pytest.approx(without.dense, rel=1e-6)
+
+
+def test_token_that_the_compressed_model_alone_rules_out_is_refused() -> None:
+    ids, dense, compressed, head = window()
+    padding = torch.zeros(VOCABULARY)
+    padding[3] = -torch.inf
+    ids = ids.clamp(min=4)
+    with pytest.raises(NumericalError, match="the compressed model's predictions"):
+        compare_window(
+            ids,
+            lambda places, part: dense[0, places] @ head[part].T,
+            lambda places, part: compressed[0, places] @ head[part].T + padding[part],
+            VOCABULARY,
+        )
 
 
 @pytest.mark.parametrize("ruined", ["dense", "compressed"])
@@ -166,4 +196,4 @@ def test_predictions_that_are_no_numbers_are_refused(ruined: str) -> None:
         score(ids, dense, compressed, head)
     if ruined == "dense":
         with pytest.raises(NumericalError, match="the evaluated model's predictions"):
-            loss_of_window(ids, lambda first, last: dense[0, first:last] @ head.T, VOCABULARY)
+            loss_of_window(ids, lambda places, part: dense[0, places] @ head[part].T, VOCABULARY)

@@ -247,4 +247,5 @@ def test_factorisation_holds_one_copy_of_the_hessian() -> None:
     columns = 2560
     found = subprocess.run([sys.executable, "-c", MEASURE, str(columns)], capture_output=True, text=True, check=True)
     panels = 3 * PANEL / columns
-    assert 0.9 < float(found.stdout) < 1 + panels + 0.2  # what LAPACK works in is a few megabytes
+    # What libraries work in comes to something else each time, in sixteen runs up to a quarter. A second copy would be 1.
+    assert 0.9 < float(found.stdout) < 1 + panels + 0.5
