@@ -1,12 +1,12 @@
-"""Windows that go through a block abreast: on a CPU several at once, each on threads of its own.
+"""Small pieces of work done abreast on a CPU: several at once, each on threads of its own.
 
 A block's forward is a hundred operations. Threads that share each of them wait for one another at its end, in a small model a
 third of the time: a block of SmolLM2-135M and 1024 tokens took 16.6 ms on two threads, and two windows abreast 10.6 ms each
-(Intel Xeon with AMX, torch 2.13.0). Large operations are long enough to be shared; then one window goes at a time, and needs
-the memory of one.
+(Intel Xeon with AMX, torch 2.13.0). Solving a matrix of 576 columns takes two threads as long as one. Large operations are
+long enough to be shared; then one piece goes at a time, and needs the memory of one.
 
-What hooks do with what they hear waits until the window's turn comes, so that sums are added up in the order of windows,
-whoever is first, and by all threads together.
+Nothing depends on which piece is through first. What pieces add up has a sum for each place in the row, and what must be done
+in order is put off until the piece's turn has come.
 """
 
 import threading
@@ -15,15 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from compression.budgets import ABREAST_NUMBERS, MAX_ABREAST
+from compression.budgets import MAX_ABREAST
 
 Action = Callable[[], None]
 
-_own = threading.local()  # .later: what a window's hooks have put off, in order
+_own = threading.local()  # .later: what a piece has put off, in order; .share, .place: see below
 
 
 def afterwards(action: Action) -> None:
-    """Do something that depends on the order of windows: at once, or in a window that goes abreast, when its turn has come."""
+    """Do something that depends on the order of pieces: at once, or in a piece that goes abreast, when its turn has come."""
     later: list[Action] | None = getattr(_own, "later", None)
     if later is None:
         action()
@@ -31,17 +31,27 @@ def afterwards(action: Action) -> None:
         later.append(action)
 
 
-def run_abreast(work: Callable[[int], None], windows: int, numbers: int, device: torch.device) -> None:
-    """Call `work` with every window's number, under the caller's inference mode and autocast.
+def place() -> int:
+    """Of this piece among those abreast, from 0. What has one place never runs at the same time."""
+    return int(getattr(_own, "place", 0))
 
-    Args: numbers: in the hidden states of a window.
-    Raises: what `work` raises, of the first window that does.
+
+def share() -> float:
+    """Of the caller's time that this thread's time stands for: 1, or less in a piece that goes abreast."""
+    return float(getattr(_own, "share", 1.0))
+
+
+def run_abreast(work: Callable[[int], None], pieces: int, is_small: bool, device: torch.device) -> None:
+    """Call `work` with every piece's number, under the caller's inference mode and autocast.
+
+    Args: is_small: so that several may be in memory, and gain from it.
+    Raises: what `work` raises, of the first piece that does.
     """
     threads = torch.get_num_threads()
-    width = _width(threads) if device.type == "cpu" and numbers <= ABREAST_NUMBERS else 1
+    width = _width(threads) if device.type == "cpu" and is_small else 1
     with ThreadPoolExecutor(width) as pool:  # starts a thread when it is given work
-        for first in range(0, windows, width):
-            group = range(first, min(first + width, windows))
+        for first in range(0, pieces, width):
+            group = range(first, min(first + width, pieces))
             if len(group) == 1:
                 work(first)
                 continue
@@ -50,26 +60,26 @@ def run_abreast(work: Callable[[int], None], windows: int, numbers: int, device:
 
 
 def _width(threads: int) -> int:
-    """The most windows that leave no thread over."""
+    """The most pieces that leave no thread over."""
     return max(width for width in range(1, MAX_ABREAST + 1) if threads % width == 0)
 
 
 def _together(pool: ThreadPoolExecutor, work: Callable[[int], None], group: range, threads: int) -> list[Action]:
-    """Returns: what was put off, window by window."""
+    """Returns: what was put off, piece by piece."""
     inference = torch.is_inference_mode_enabled()
     autocast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
 
-    def alone(window: int) -> list[Action]:
+    def alone(piece: int) -> list[Action]:
         torch.set_num_threads(max(1, threads // len(group)))
-        _own.later = []
+        _own.later, _own.share, _own.place = [], 1 / len(group), piece - group.start
         try:
             with torch.inference_mode(inference), torch.autocast("cpu", autocast, enabled=autocast is not None):
-                work(window)
+                work(piece)
             return list(_own.later)
         finally:
-            del _own.later
+            del _own.later, _own.share, _own.place
 
-    futures = [pool.submit(alone, window) for window in group]
+    futures = [pool.submit(alone, piece) for piece in group]
     try:
         return [action for future in futures for action in future.result()]
     finally:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from compression.drift import target
 from compression.errors import NumericalError, UnsupportedModel
 from compression.families.base import Matrix
+from compression.finite import all_finite
 from compression.hessian import Hessian
 from compression.layer import LayerProblem, LayerSolution, relative_error
 from compression.matrix_view import matrix_view
@@ -136,7 +137,7 @@ def _account(
 ) -> tuple[LayerSolution, LayerResult]:
     begin = time.perf_counter()
     stored_RC = solution.weights.to_dense().to(storage_dtype)
-    if not torch.isfinite(stored_RC).all():
+    if not all_finite(stored_RC):
         raise NumericalError(layer.name, f"{solution.method} gave weights that {storage_dtype} cannot hold")
     if isinstance(solution.weights, DenseWeights):
         solution = replace(solution, weights=DenseWeights(stored_RC))

@@ -7,6 +7,8 @@ MAX_DEVICE_HESSIANS_BYTES = 20 * 2**30  # the same on a GPU of four times that; 
 BATCH_BYTES = 64 * 2**20  # of the inverses that exact solving holds at a time; larger batches gain nothing on a CPU
 MAX_ABREAST = 4  # windows that go through a block at once on a CPU, where they are small:
 ABREAST_NUMBERS = 2**21  # in the hidden states of one; 2048 tokens of a model 1024 wide
+ABREAST_SUMS_BYTES = 256 * 2**20  # and where the Hessians that each of them adds to are
+ABREAST_SQUARE = 2**22  # the same of inputs that are solved at once: numbers in the largest Hessian
 CHUNK_LOGITS = 2**22  # logits held at once, per model: 16 MiB in float32, which the allocator reuses
 
 

@@ -5,16 +5,14 @@ it holds its solutions.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from compression.abreast import afterwards
 from compression.drift import Turn
 from compression.hessian import Hessian
-from compression.inputs import by_input, listening
+from compression.inputs import are_sums_small, by_input, listening
 from compression.kept_hessians import KeptHessians
 from compression.lanes import Lane, computing_in
 from compression.models.streamed import StreamedModel
@@ -62,17 +60,17 @@ class OnCompressed:
 
         def hear(window: int) -> None:
             if turn is not None:
-                afterwards(partial(turn.give, is_dense=True))
+                turn.is_dense = True
                 self._dense.listen(self._model, block, index, window)
-                afterwards(partial(turn.give, is_dense=False))
+                turn.is_dense = False
             self._lane.listen(self._model, block, index, window)
 
         with (
-            listening(block, part, self._model.device, turn, self._compute_dtype) as accumulators,
+            listening(block, part, self._model.device, turn, self._compute_dtype) as heard,
             computing_in(block, self._compute_dtype, self._model.device),
         ):
-            self._lane.each(hear, self._model.device)
-        return {label: accumulators.pop(label).finish(readers[0].name) for label, readers in by_input(part).items()}
+            self._lane.each(hear, self._model.device, are_sums_small=are_sums_small(part))
+        return {label: heard.pop(label).finish(readers[0].name) for label, readers in by_input(part).items()}
 
     def before_solutions(self, index: int, block: nn.Module) -> None:
         self._dense.advance(self._model, block, index, self._compute_dtype)
@@ -119,14 +117,16 @@ class OnDense:
         if self._lane is None:
             raise HessianVanished
         goes_on = is_last and index + 1 < self._model.checkpoint.architecture.blocks
-        with listening(block, part, self._model.device, reads=self._compute_dtype, ends_forward=not goes_on) as accumulators:
-            if goes_on:
-                self._advance(self._lane, index, block)
-            else:
-                with computing_in(block, self._compute_dtype, self._model.device):
-                    lane = self._lane
-                    lane.each(lambda window: lane.listen(self._model, block, index, window), self._model.device)
-        hessians = {label: accumulators.pop(label).finish(readers[0].name) for label, readers in inputs.items()}
+        lane, are_small = self._lane, are_sums_small(part)
+        with (
+            listening(block, part, self._model.device, reads=self._compute_dtype, ends_forward=not goes_on) as heard,
+            computing_in(block, self._compute_dtype, self._model.device),
+        ):
+            listen = lane.step if goes_on else lane.listen
+            lane.each(lambda window: listen(self._model, block, index, window), self._model.device, are_sums_small=are_small)
+        if goes_on:
+            self._passed = index + 1
+        hessians = {label: heard.pop(label).finish(readers[0].name) for label, readers in inputs.items()}
         for label, hessian in hessians.items():
             self._kept.keep(index, label, hessian)
         return hessians
@@ -134,11 +134,8 @@ class OnDense:
     def before_solutions(self, index: int, block: nn.Module) -> None:
         is_needed = index + 1 < self._model.checkpoint.architecture.blocks
         if self._lane is not None and is_needed and self._passed == index:
-            self._advance(self._lane, index, block)
+            self._lane.advance(self._model, block, index, self._compute_dtype)
+            self._passed = index + 1
 
     def after_solutions(self, index: int, block: nn.Module) -> None:
         """Nothing: what became of the block is of no concern to the dense model."""
-
-    def _advance(self, lane: Lane, index: int, block: nn.Module) -> None:
-        lane.advance(self._model, block, index, self._compute_dtype)
-        self._passed = index + 1

@@ -8,7 +8,7 @@ Source of the idea: GPTAQ, arXiv:2504.02692, which moves the target inside the s
 Shapes: R = out_features, C = in_features, N = tokens.
 """
 
-from dataclasses import dataclass
+import threading
 
 import torch
 from torch import Tensor
@@ -16,14 +16,11 @@ from torch import Tensor
 from compression.hessian import Accumulator, Hessian, SingularHessian
 
 
-@dataclass
-class Turn:
-    """Whose inputs the hooks of a block hear at the moment: windows go through the dense and the compressed stream in turn."""
+class Turn(threading.local):
+    """Whose inputs the hooks of a block hear at the moment, in each thread: a window goes through the dense stream, and then
+    through the compressed one."""
 
     is_dense: bool = False
-
-    def give(self, *, is_dense: bool) -> None:
-        self.is_dense = is_dense
 
 
 class PairedAccumulator(Accumulator):
@@ -35,15 +32,21 @@ class PairedAccumulator(Accumulator):
         self._dense_NC: Tensor | None = None
         self._drift_CC = torch.zeros(columns, columns, dtype=torch.float32, device=device)
 
-    def add_read(self, X_NC: Tensor) -> None:
+    def add(self, X_NC: Tensor) -> None:
         """In the dense model's turn, remember its inputs; in the other, add both sums for the same window."""
+        X_NC = self.read(X_NC)
         if self._turn.is_dense:
             self._dense_NC = X_NC
             return
         assert self._dense_NC is not None, "the dense stream goes first"
         self._drift_CC.addmm_((self._dense_NC.float() - X_NC.float()).T, X_NC.float())
         self._dense_NC = None
-        super().add_read(X_NC)
+        super().add(X_NC)
+
+    def absorb(self, other: Accumulator) -> None:
+        assert isinstance(other, PairedAccumulator)
+        super().absorb(other)
+        self._drift_CC += other._drift_CC
 
     def finish(self, name: str) -> Hessian:
         hessian = super().finish(name)

@@ -15,7 +15,7 @@ from compression.budgets import CHUNK_LOGITS
 from compression.errors import NumericalError
 
 WORST_IN_WINDOW = 5
-CHUNK_TOKENS = 2048
+CHUNK_TOKENS = 512
 PANEL = 64  # of which a tile is a multiple: processors multiply such at full speed
 RULED_OUT = -1e30  # the least that logits are shifted by: one of -inf has probability 0 even where all are
 

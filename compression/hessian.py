@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from compression.errors import NumericalError
+from compression.finite import all_finite
 from compression.products import factors_in
 
 MAX_DAMP = 1.0
@@ -69,10 +70,7 @@ class Accumulator:
 
     def add(self, X_NC: Tensor) -> None:
         """Add one window's inputs; leading dimensions are flattened, so a lone token stays two-dimensional."""
-        self.add_read(self.read(X_NC))
-
-    def add_read(self, X_NC: Tensor) -> None:
-        """The same of what `read` gave."""
+        X_NC = self.read(X_NC)
         with torch.autocast(X_NC.device.type, enabled=False), factors_in(self._reads):
             for first, last in self._strips:
                 add_product(self._sum_CC[first:last, first:], X_NC[:, first:last].T, X_NC[:, first:])
@@ -83,12 +81,17 @@ class Accumulator:
         X_NC = X_NC.reshape(-1, X_NC.shape[-1]).to(self._reads)
         return X_NC if X_NC.is_cuda else X_NC.float()
 
+    def absorb(self, other: "Accumulator") -> None:
+        """Add what another one has heard of the same input."""
+        self._sum_CC += other._sum_CC
+        self._tokens += other._tokens
+
     def finish(self, name: str) -> "Hessian":
         """The Hessian of what was added; the sum is handed over, not copied.
 
         Raises: NumericalError: naming the layer, when an input held NaN or infinity; damping cannot cure that.
         """
-        if not torch.isfinite(self._sum_CC).all():
+        if not all_finite(self._sum_CC):
             raise NumericalError(
                 name, "its calibration inputs hold NaN or infinity; the forward pass of a block before it broke"
             )
@@ -204,9 +207,7 @@ def _inverse_upper_factor(A_CC: Tensor) -> Tensor | None:
         return None
     _invert_lower(A_CC)
     _rotate(A_CC)
-    least, most = A_CC.aminmax()  # of which NaN is both where there is one
-    is_sound = torch.isfinite(least) & torch.isfinite(most) & (A_CC.diagonal() > 0).all()
-    return A_CC if bool(is_sound) else None
+    return A_CC if all_finite(A_CC) and bool((A_CC.diagonal() > 0).all()) else None
 
 
 def _factorise(A_CC: Tensor) -> bool:

@@ -15,12 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compression.abreast import afterwards
+from compression.abreast import place
+from compression.budgets import ABREAST_SUMS_BYTES
 from compression.drift import PairedAccumulator, Turn
 from compression.families.base import Matrix, Slot
 from compression.hessian import MAX_DAMP, Accumulator, Hessian
 from compression.matrix_view import input_rows
 from compression.plan import PlannedLayer
+from compression.products import factors_in
 
 MIN_EXPERT_TOKENS = 32
 
@@ -52,6 +54,27 @@ class _Roll:
             raise AllHeard
 
 
+class Heard:
+    """What was heard of one input. Windows that go abreast add to sums of their own, which are added up in the end: nothing
+    depends on which window is through first."""
+
+    def __init__(self, make: Callable[[], Accumulator]) -> None:
+        self._make = make
+        self._by_place: dict[int, Accumulator] = {}
+
+    def add(self, X_NC: Tensor) -> None:
+        if place() not in self._by_place:
+            self._by_place[place()] = self._make()
+        self._by_place[place()].add(X_NC)
+
+    def finish(self, name: str) -> Hessian:
+        """Raises: NumericalError: naming the layer, when an input held NaN or infinity."""
+        whole = self._by_place.pop(0, None) or self._make()
+        for other in sorted(self._by_place):
+            whole.absorb(self._by_place.pop(other))
+        return whole.finish(name)
+
+
 def as_read(hessian: Hessian, matrix: Matrix) -> Hessian:
     """The Hessian of what a matrix reads as methods get it; that of an expert takes into account how few tokens reached it.
 
@@ -67,7 +90,7 @@ def as_read(hessian: Hessian, matrix: Matrix) -> Hessian:
     return Hessian(hessian.H_CC, tokens, unfit=unfit, least_damp=min(MAX_DAMP, matrix.shape[1] / max(tokens, 1)))
 
 
-def hessian_of(accumulator: Accumulator, name: str, matrix: Matrix) -> Hessian:
+def hessian_of(accumulator: Accumulator | Heard, name: str, matrix: Matrix) -> Hessian:
     """The Hessian of what was heard, as methods get it.
 
     Raises: NumericalError: naming the matrix, when an input held NaN or infinity.
@@ -106,6 +129,11 @@ def portions(layers: Iterable[PlannedLayer], max_bytes: int) -> Iterator[list[Pl
         yield portion
 
 
+def are_sums_small(layers: Iterable[PlannedLayer]) -> bool:
+    """Whether each window that goes abreast may have sums of its own."""
+    return sum(4 * readers[0].matrix.shape[1] ** 2 for readers in by_input(layers).values()) <= ABREAST_SUMS_BYTES
+
+
 @contextmanager
 def listening(
     block: nn.Module,
@@ -115,8 +143,8 @@ def listening(
     reads: torch.dtype = torch.float32,
     *,
     ends_forward: bool = True,
-) -> Iterator[dict[str, Accumulator]]:
-    """While inside, every forward of the block adds to one accumulator for each distinct input of these layers.
+) -> Iterator[dict[str, Heard]]:
+    """While inside, every forward of the block adds to one sum for each distinct input of these layers.
 
     Args:
         ends_forward: the hook of the last input raises `AllHeard`; without it the forward goes on to the block's output.
@@ -124,49 +152,46 @@ def listening(
         reads: the dtype that the block's matrix products are made in.
     """
     inputs = {label: readers[0].matrix for label, readers in by_input(layers).items()}
-    accumulators = {
-        label: PairedAccumulator(matrix.shape[1], device, turn, reads) if turn else Accumulator(matrix.shape[1], device, reads)
-        for label, matrix in inputs.items()
-    }
+
+    def empty(columns: int) -> Accumulator:
+        return PairedAccumulator(columns, device, turn, reads) if turn else Accumulator(columns, device, reads)
+
+    heard = {label: Heard(partial(empty, matrix.shape[1])) for label, matrix in inputs.items()}
     hooks: list[tuple[str, Hook]] = []
     roll = _Roll(ends_forward=ends_forward)
-    routed: dict[str, list[tuple[Slot, Accumulator]]] = {}
+    routed: dict[str, list[tuple[Slot, Heard]]] = {}
     for label, matrix in inputs.items():
         if matrix.slot:
-            routed.setdefault(matrix.slot.module, []).append((matrix.slot, accumulators[label]))
+            routed.setdefault(matrix.slot.module, []).append((matrix.slot, heard[label]))
         else:
-            hooks.append((matrix.name, _adds_all(accumulators[label], roll)))
+            hooks.append((matrix.name, _adds_all(heard[label], roll)))
     hooks += [(name, _adds_routed(experts, roll)) for name, experts in routed.items()]
     roll.expected = len(hooks)
     handles = [block.get_submodule(name).register_forward_pre_hook(hook) for name, hook in hooks]
     handles.append(block.register_forward_pre_hook(roll.begin))
     try:
-        yield accumulators
+        with factors_in(reads):  # a setting of the whole process, which must not change while windows are abreast
+            yield heard
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _adds_all(accumulator: Accumulator, roll: _Roll) -> Hook:
+def _adds_all(heard: Heard, roll: _Roll) -> Hook:
     def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
         (X_NC,) = input_rows(module, args[0])
-        _add(accumulator, X_NC)
+        heard.add(X_NC)
         roll.call()
 
     return hook
 
 
-def _add(accumulator: Accumulator, X_NC: Tensor) -> None:
-    """In the order of windows, and read at once, so that the forward's own tensor is free to go."""
-    afterwards(partial(accumulator.add_read, accumulator.read(X_NC)))
-
-
-def _adds_routed(experts: list[tuple[Slot, Accumulator]], roll: _Roll) -> Hook:
+def _adds_routed(experts: list[tuple[Slot, Heard]], roll: _Roll) -> Hook:
     def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
         hidden_NC, chosen_NK = args[0].flatten(0, -2), args[1].flatten(0, -2)
-        for slot, accumulator in experts:
+        for slot, heard in experts:
             X_NC = hidden_NC[(chosen_NK == slot.index).any(-1)]
-            _add(accumulator, _between(module, X_NC, slot.index) if slot.is_second else X_NC)
+            heard.add(_between(module, X_NC, slot.index) if slot.is_second else X_NC)
         roll.call()
 
     return hook

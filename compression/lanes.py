@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compression.abreast import run_abreast
+from compression.budgets import ABREAST_NUMBERS
 from compression.inputs import AllHeard
 from compression.models.activations import Spill, Stream
 from compression.models.skeleton import frozen
@@ -24,17 +25,20 @@ class Lane:
 
     def advance(self, model: StreamedModel, block: nn.Module, index: int, compute_dtype: torch.dtype) -> None:
         """Run all windows through a block."""
-
-        def step(window: int) -> None:
-            self.stream[window] = self._after(block, index, window)
-
         with computing_in(block, compute_dtype, model.device):
-            self.each(step, model.device)
+            self.each(lambda window: self.step(model, block, index, window), model.device)
 
-    def each(self, work: Callable[[int], None], device: torch.device) -> None:
-        """Call `work` with the number of every window, of several at once where that is faster."""
+    def each(self, work: Callable[[int], None], device: torch.device, *, are_sums_small: bool = True) -> None:
+        """Call `work` with the number of every window, of several at once where that is faster and fits.
+
+        Args: are_sums_small: that each of them adds to.
+        """
         windows, *shape = self.stream.states_WLD.shape
-        run_abreast(work, windows, math.prod(shape), device)
+        run_abreast(work, windows, are_sums_small and math.prod(shape) <= ABREAST_NUMBERS, device)
+
+    def step(self, model: StreamedModel, block: nn.Module, index: int, window: int) -> None:
+        """Run one window through a block."""
+        self.stream[window] = self._after(block, index, window)
 
     def listen(self, model: StreamedModel, block: nn.Module, index: int, window: int) -> None:
         """Run one window into a block for the sake of its hooks, as far as the last of them needs it."""

@@ -10,13 +10,15 @@ weights as a freshly solved one.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from compression import methods  # noqa: F401  registers the solvers
+from compression.abreast import afterwards, run_abreast
 from compression.block import check_block, install, solve_readers, stages
-from compression.budgets import hessians_bytes
+from compression.budgets import ABREAST_SQUARE, hessians_bytes
 from compression.calibrating import Calibrating, HessianVanished, OnCompressed, OnDense
 from compression.events import Activity, ActivityStarted, BlockFinished, LayerFinished, Note, OnEvent
 from compression.finished_blocks import FinishedBlocks
@@ -219,13 +221,22 @@ class LayerwisePass:
     def _solve_part(
         self, block: nn.Module, part: list[PlannedLayer], hessians: dict[str, Hessian]
     ) -> dict[str, tuple[LayerSolution, LayerResult]]:
-        """By module name. A Hessian and its factors are freed with the last of its readers."""
+        """By module name. A Hessian and its factors are freed with the last of its readers; small ones are solved abreast."""
         solved: dict[str, tuple[LayerSolution, LayerResult]] = {}
-        for label, readers in by_input(part).items():
-            hessian, share = as_read(hessians.pop(label), readers[0].matrix), self.plan.recipe.asymmetric_calibration
-            for layer, solution, result in solve_readers(block, readers, hessian, self.model.storage_dtype_of, share):
-                solved[layer.name] = solution, result
-                self._report_layer(result)
+        inputs, share = list(by_input(part).items()), self.plan.recipe.asymmetric_calibration
+
+        def keep(layer: PlannedLayer, solution: LayerSolution, result: LayerResult) -> None:
+            solved[layer.name] = solution, result
+            self._report_layer(result)
+
+        def solve(number: int) -> None:
+            label, readers = inputs[number]
+            hessian = as_read(hessians.pop(label), readers[0].matrix)
+            for found in solve_readers(block, readers, hessian, self.model.storage_dtype_of, share):
+                afterwards(partial(keep, *found))
+
+        square = max((len(hessians[label].H_CC) ** 2 for label, _ in inputs), default=0)
+        run_abreast(solve, len(inputs), square <= ABREAST_SQUARE, self.model.device)
         return solved
 
     def _install(self, block: nn.Module, layers: tuple[PlannedLayer, ...], weights: dict[str, Weights]) -> None:

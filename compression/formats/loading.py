@@ -16,6 +16,7 @@ from compression.environment import pick_device
 from compression.errors import InvalidOptions, UnsupportedModel
 from compression.families import read_architecture
 from compression.families.base import Architecture
+from compression.finite import all_finite
 from compression.formats.files import FILES, FormatFiles
 from compression.formats.semi_structured import check_semi_structured, to_semi_structured
 from compression.manifest import MANIFEST_FILE
@@ -171,5 +172,5 @@ def _owner(model: PreTrainedModel, name: str) -> nn.Module:
 def _check(name: str, tensor: Tensor, present: Tensor) -> None:
     if tensor.shape != present.shape:
         raise UnsupportedModel(f"tensor {name} has shape {tuple(tensor.shape)}, its config says {tuple(present.shape)}")
-    if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+    if not tensor.is_floating_point() or not all_finite(tensor):
         raise UnsupportedModel(f"tensor {name} holds NaN, infinity or integers; the artifact is damaged")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from compression.errors import UnsupportedModel
+from compression.finite import all_finite
 from compression.formats.packing import pack, unpack, word_count
 from compression.options import BITS, Bits, code_bits, top_code
 from compression.weights import KINDS, DenseWeights, GridWeights, Weights
@@ -143,7 +144,7 @@ def _unpack_dense(parts: _Parts) -> Tensor:
     values = parts.get("values", (torch.float16, torch.bfloat16, torch.float32, torch.float64), (None,))
     if len(values) != count:
         raise parts.refuse(f"the mask keeps {count} weights, and there are {len(values)} values")
-    if not torch.isfinite(values).all():
+    if not all_finite(values):
         raise parts.refuse("a value is NaN or infinite")
     W_RC = torch.zeros(parts.shape, dtype=values.dtype)
     W_RC[kept_RC] = values

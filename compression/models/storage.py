@@ -14,6 +14,7 @@ from torch import Tensor
 
 from compression.errors import UnsupportedModel
 from compression.families.base import Matrix
+from compression.finite import all_finite
 from compression.matrix_view import matrix_view
 from compression.models.checkpoint import Checkpoint
 from compression.plan import PlannedLayer
@@ -130,5 +131,5 @@ def assemble(checkpoint: Checkpoint, prefix: str, shape: torch.Size, parts: list
 
 def check_values(name: str, tensor: Tensor) -> None:
     """Raises: UnsupportedModel: a weight that no healthy checkpoint holds."""
-    if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+    if not tensor.is_floating_point() or not all_finite(tensor):
         raise UnsupportedModel(f"tensor {name} holds NaN, infinity or integers; the checkpoint is damaged")

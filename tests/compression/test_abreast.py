@@ -1,4 +1,4 @@
-"""Windows that go through a block abreast, held against windows that go one after the other."""
+"""Pieces of work done abreast, held against the same one after the other."""
 
 import threading
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from compression import abreast
-from compression.abreast import afterwards, run_abreast
+from compression.abreast import afterwards, run_abreast, share
 from compression.calibrating import OnCompressed
 from compression.hessian import Hessian
 from compression.inputs import listening
@@ -81,13 +81,13 @@ def test_dense_and_compressed_inputs_of_a_window_stay_together(tmp_path: Path) -
     finally:
         torch.set_num_threads(1)
     for label, hessian in one_after_the_other.items():
-        assert hessian.drift_CC is not None and side_by_side[label].drift_CC is not None
-        assert hessian.drift_CC.abs().max() > 1e-3
-        torch.testing.assert_close(side_by_side[label].drift_CC, hessian.drift_CC, rtol=1e-5, atol=1e-6)
+        found_CC, expected_CC = side_by_side[label].drift_CC, hessian.drift_CC
+        assert found_CC is not None and expected_CC is not None
+        assert (found_CC - expected_CC).abs().max() < 1e-4 * expected_CC.abs().max()
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_what_was_put_off_is_done_in_the_order_of_windows_whoever_is_first() -> None:
+def test_what_was_put_off_is_done_in_the_order_of_pieces_whoever_is_first() -> None:
     done: list[int] = []
     second_is_through = threading.Event()
 
@@ -100,30 +100,33 @@ def test_what_was_put_off_is_done_in_the_order_of_windows_whoever_is_first() -> 
             assert done == []
             second_is_through.set()
 
-    run_abreast(work, 5, 1, CPU)
+    run_abreast(work, 5, True, CPU)
     assert done == [0, 10, 1, 11, 2, 12, 3, 13, 4, 14]
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_windows_keep_the_caller_s_modes_and_share_its_threads() -> None:
+def test_pieces_keep_the_caller_s_modes_and_share_its_threads() -> None:
     seen: list[tuple[bool, bool, torch.dtype, int]] = []
+    shares: list[float] = []
 
     def look(_: int) -> None:
         autocast = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu")
         seen.append((torch.is_inference_mode_enabled(), autocast, dtype, torch.get_num_threads()))
+        shares.append(share())
 
-    run_abreast(look, 2, 1, CPU)
+    run_abreast(look, 2, True, CPU)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        run_abreast(look, 3, 1, CPU)
+        run_abreast(look, 3, True, CPU)
     bfloat16 = torch.bfloat16
     assert [(*modes, threads) for *modes, _, threads in seen[:2]] == [(False, False, 1)] * 2
     assert seen[2:] == [(True, True, bfloat16, 1), (True, True, bfloat16, 1), (True, True, bfloat16, 2)]
+    assert shares == [0.5, 0.5, 0.5, 0.5, 1.0]
     assert torch.get_num_threads() == 2
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_first_window_that_fails_tells_why_and_nothing_of_its_group_is_done() -> None:
+def test_first_piece_that_fails_tells_why_and_nothing_of_its_group_is_done() -> None:
     done: list[int] = []
 
     def work(window: int) -> None:
@@ -132,7 +135,7 @@ def test_first_window_that_fails_tells_why_and_nothing_of_its_group_is_done() ->
             raise ValueError(f"window {window}")
 
     with pytest.raises(ValueError, match="window 2"):
-        run_abreast(work, 6, 1, CPU)
+        run_abreast(work, 6, True, CPU)
     assert done == [0, 1]
     assert torch.get_num_threads() == 2
     afterwards(lambda: done.append(9))
@@ -140,13 +143,13 @@ def test_first_window_that_fails_tells_why_and_nothing_of_its_group_is_done() ->
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_large_windows_go_one_after_the_other_on_all_threads() -> None:
+def test_large_pieces_go_one_after_the_other_on_all_threads() -> None:
     seen: list[tuple[int, int]] = []
 
     def look(_: int) -> None:
         seen.append((threading.get_ident(), torch.get_num_threads()))
 
-    run_abreast(look, 3, abreast.ABREAST_NUMBERS + 1, CPU)
+    run_abreast(look, 3, False, CPU)
     assert seen == [(threading.get_ident(), 2)] * 3
 
 
