@@ -1,12 +1,13 @@
 """One block of the pass: check what it holds, solve its matrices, put the answers in."""
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from compression.budgets import ABREAST_SQUARE
 from compression.drift import target
 from compression.errors import NumericalError, UnsupportedModel
 from compression.families.base import Matrix
@@ -75,6 +76,11 @@ def alike(readers: Sequence[PlannedLayer], storage_dtype: Callable[[PlannedLayer
     for layer in readers:
         groups.setdefault((layer.options, storage_dtype(layer)), []).append(layer)
     return list(groups.values())
+
+
+def are_small(hessians: Iterable[Hessian]) -> bool:
+    """Whether matrices that read these inputs are solved abreast: their operations are short, and several have room."""
+    return all(len(hessian.H_CC) ** 2 <= ABREAST_SQUARE for hessian in hessians)
 
 
 def solve_readers(

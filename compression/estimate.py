@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from compression.budgets import (
     ABREAST_NUMBERS,
+    ABREAST_SQUARE,
+    ABREAST_SUMS_BYTES,
     BATCH_BYTES,
     CHUNK_LOGITS,
     MAX_ABREAST,
@@ -106,6 +108,14 @@ class Sizing:
     def solve(self) -> int:
         """What solving one matrix, or several on top of each other, holds beside H."""
         return max((_solve(layers) for layers in _stacks(self.plan)), default=0)
+
+    def abreast(self) -> int:
+        """What solving and summing up hold beside one set of Hessians on a CPU, where small pieces go abreast."""
+        widest = max((layer.matrix.shape[1] for layer in self.plan.targeted), default=0)
+        hessians = self.hessians()
+        sums = (MAX_ABREAST - 1) * hessians if hessians <= ABREAST_SUMS_BYTES else 0
+        at_once = MAX_ABREAST if widest**2 <= ABREAST_SQUARE else 1
+        return max(sums, at_once * max(self.factor(), self.solve()))
 
     def solutions(self) -> int:
         """The largest block's answers, until they are written."""
@@ -227,7 +237,8 @@ def _block_parts(sizes: Sizing, *, on_device: bool = False) -> dict[str, int]:
     block = 0 if sizes.is_mapped and not on_device else sizes.largest_block * FLOAT32
     hessians = sizes.hessians(MAX_DEVICE_HESSIANS_BYTES if on_device else MAX_HESSIANS_BYTES)
     forward = sizes.forward(on_device=on_device)
-    solving = hessians + max(sizes.factor(), sizes.solve()) + sizes.solutions() + forward
+    working = max(sizes.factor(), sizes.solve()) if on_device else sizes.abreast()
+    solving = hessians + working + sizes.solutions() + forward
     if block + SLACK * solving >= sizes.scoring() + forward:
         return {"block": block, "work": int(SLACK * solving)}
     return {"block": 0, "work": sizes.scoring() + forward}

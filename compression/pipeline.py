@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from compression import methods  # noqa: F401  registers the solvers
 from compression.abreast import afterwards, run_abreast
-from compression.block import check_block, install, solve_readers, stages
-from compression.budgets import ABREAST_SQUARE, hessians_bytes
+from compression.block import are_small, check_block, install, solve_readers, stages
+from compression.budgets import hessians_bytes
 from compression.calibrating import Calibrating, HessianVanished, OnCompressed, OnDense
 from compression.events import Activity, ActivityStarted, BlockFinished, LayerFinished, Note, OnEvent
 from compression.finished_blocks import FinishedBlocks
@@ -235,8 +235,7 @@ class LayerwisePass:
             for found in solve_readers(block, readers, hessian, self.model.storage_dtype_of, share):
                 afterwards(partial(keep, *found))
 
-        square = max((len(hessians[label].H_CC) ** 2 for label, _ in inputs), default=0)
-        run_abreast(solve, len(inputs), square <= ABREAST_SQUARE, self.model.device)
+        run_abreast(solve, len(inputs), are_small(hessians.values()), self.model.device)
         return solved
 
     def _install(self, block: nn.Module, layers: tuple[PlannedLayer, ...], weights: dict[str, Weights]) -> None:

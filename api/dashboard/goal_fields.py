@@ -1,11 +1,17 @@
 """The part of the form that names a goal: an amount, and what it is of, in words that people use."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from api.dashboard.schema_fields import Choice
+from pydantic import ValidationError
 
-KIND, AMOUNT = "goal.kind", "goal.amount"
+from api.dashboard.schema_fields import Choice
+from compression.errors import InvalidOptions
+from compression.goals.goal import Goal
+
+KIND, AMOUNT, MORE = "goal.kind", "goal.amount", "goal.more"
+ASKED = frozenset({"metric", "factor", "at_most"})  # by kind and amount
 KINDS = (
     Choice("times_smaller", "times smaller on disk"),
     Choice("megabytes", "megabytes on disk at most"),
@@ -28,10 +34,13 @@ FIRST = {KIND: "times_smaller", AMOUNT: "1.5"}
 
 
 def read_goal(form: Mapping[str, str]) -> dict[str, Any]:
-    """The request's `goal`; an amount that is no number stays as it is, to be refused with its place."""
+    """The request's `goal`; an amount that is no number stays as it is, to be refused with its place.
+
+    Raises: InvalidOptions: its further options are no JSON object, or name what kind and amount say.
+    """
     kind = form.get(KIND, "")
     metric, limit = _METRICS.get(kind, _METRICS["times_smaller"])
-    return {"metric": metric, limit: _amount(kind, form.get(AMOUNT, ""))}
+    return {**_more(form.get(MORE, "")), "metric": metric, limit: _amount(kind, form.get(AMOUNT, ""))}
 
 
 def fill_goal(goal: Mapping[str, Any]) -> dict[str, str]:
@@ -41,7 +50,30 @@ def fill_goal(goal: Mapping[str, Any]) -> dict[str, str]:
     kind = next((kind for kind, found in _METRICS.items() if found == wanted), next(iter(_METRICS)))
     amount = float(goal[limit])
     shown = {"megabytes": amount / 1e6, "per_cent": 100 * (amount - 1), "milliseconds": amount * 1e3}.get(kind, amount)
-    return {KIND: kind, AMOUNT: f"{shown:.10g}"}
+    more = {name: said for name, said in _unusual(goal).items() if name not in ASKED}
+    return {KIND: kind, AMOUNT: f"{shown:.10g}", MORE: json.dumps(more) if more else ""}
+
+
+def _unusual(goal: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is not as by default."""
+    try:
+        return Goal.model_validate(goal).model_dump(mode="json", exclude_defaults=True)
+    except ValidationError:
+        return goal
+
+
+def _more(typed: str) -> dict[str, Any]:
+    if not typed.strip():
+        return {}
+    try:
+        more = json.loads(typed)
+    except (ValueError, RecursionError):
+        more = None
+    if not isinstance(more, dict):
+        raise InvalidOptions(MORE, "is no JSON object", 'such as {"adaprune": {"passes": 4}}')
+    if said := ASKED & more.keys():
+        raise InvalidOptions(MORE, f"{min(said)} is said above", "other options of a goal")
+    return more
 
 
 def _amount(kind: str, typed: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from api.dashboard.goal_fields import FIRST as FIRST_GOAL
+from api.dashboard.goal_fields import MORE as MORE_OF_GOAL
 from api.dashboard.goal_fields import fill_goal, read_goal
 from api.dashboard.schema_fields import Choice, Field, fields_of
 from compression import options
@@ -105,7 +106,8 @@ TEXTS = ("sotu", *CORPORA)
 def read_form(form: Mapping[str, str]) -> dict[str, Any]:
     """The request that a form asks for, to be checked as any other. Fields that its method does not have are left out.
 
-    Raises: InvalidOptions: two lines of a field say different things of one name, which no request can.
+    Raises: InvalidOptions: two lines of a field say different things of one name, which no request can; or a goal's further
+        options cannot be read.
     """
     request: dict[str, Any] = {"model": form.get(f"model.{form.get('model.kind', '')}", "").strip()}
     if form.get("goal") == "evaluate":
@@ -250,6 +252,7 @@ def places(method: str | None) -> Iterator[str]:
         "labels",
         "reference",
         "goal",
+        MORE_OF_GOAL,
         OVERRIDES.path,
     )
     yield from (path for path in FIELDS if path not in METHOD_FIELDS)

@@ -80,18 +80,24 @@ _FLAGS = {
     "evaluation.seqlen": "--eval-seqlen", "evaluation.labelled": "--labelled", "output.format": "--format",
     "output.embeddings": "--embeddings", "device": "--device", "labels": "--label", "recipe.skip_blocks": "--skip-block",
 }  # fmt: skip
-_NO_FLAG = ("recipe.qq_group_size", "recipe.qq_scale_bits", "recipe.qq_zero_bits", "goal", "limits", "priority")
+_NO_FLAG = ("recipe.qq_group_size", "recipe.qq_scale_bits", "recipe.qq_zero_bits", "limits", "priority")
+_ONE_OPTION = {"search": ("max_evaluations", "--evaluations"), "adaprune": ("passes", "--adaprune")}  # of a goal, with flags
 
 
 def _command(request: Mapping[str, Any]) -> str:
     lines = [f"scalpel submit {shlex.quote(str(request.get('model', '')))}"]
     if request.get("task") == "evaluate":
         lines.append("  --evaluate")
+    left_out = []
     if goal := request.get("goal"):
         lines.append(f"  --goal {shlex.quote(goal_line(goal))}")
-    left_out = []
-    for path, value in _leaves(request):
-        if path in ("model", "task", "goal.metric", "goal.at_most", "goal.factor"):
+        for name, value in goal.items():
+            if name not in ("metric", "at_most", "factor"):
+                flags = _goal_flags(name, value)
+                lines += [f"  {flag}" for flag in flags or ()]
+                left_out += [f"goal.{name}"] if flags is None else []
+    for path, value in _leaves({name: value for name, value in request.items() if name != "goal"}):
+        if path in ("model", "task"):
             continue
         if path.startswith(_NO_FLAG) or (path == "recipe.overrides" and not can_be_typed(value)):
             left_out.append(path)
@@ -106,6 +112,29 @@ def goal_line(goal: Mapping[str, Any]) -> str:
     """As `--goal` takes it, whatever was typed."""
     limit, sign = (goal.get("at_most"), "<=") if goal.get("factor") is None else (goal["factor"], "/")
     return f"{goal.get('metric', '')}{sign}{limit}"
+
+
+def _goal_flags(name: str, value: Any) -> list[str] | None:
+    """How `submit` is told an option of a goal; None: no flag says it."""
+    flag = f"--{name.replace('_', '-')}"
+    if name == "levels" and isinstance(value, list) and all(level is None or _is_flat(level) for level in value):
+        return [f"--level {shlex.quote('dense' if level is None else _typed(level))}" for level in value]
+    if name == "environment" and _is_flat(value):
+        return [f"--runs-on {shlex.quote(_typed(value))}"]
+    if name in _ONE_OPTION and isinstance(value, Mapping):
+        option, flag = _ONE_OPTION[name]
+        return [f"{flag} {value[option]}"] if value.keys() == {option} and isinstance(value[option], int) else None
+    if name in ("stitched", "uniform"):
+        return [flag] if value is True else None
+    return [f"{flag} {value}"] if name == "multiple_of" and isinstance(value, int) else None
+
+
+def _is_flat(options: Any) -> bool:
+    return isinstance(options, Mapping) and all(isinstance(value, str | int | float) for value in options.values())
+
+
+def _typed(options: Mapping[str, Any]) -> str:
+    return ",".join(f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in options.items())
 
 
 def _flag(path: str, value: Any) -> Iterator[str]:

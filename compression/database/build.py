@@ -5,8 +5,9 @@ what they can. Each level's block is written as it is finished, so that an inter
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 import compression
 from compression import methods  # noqa: F401  registers the solvers
-from compression.block import check_block, solve_readers
+from compression.abreast import afterwards, run_abreast
+from compression.block import are_small, check_block, solve_readers
 from compression.budgets import hessians_bytes
 from compression.calibrating import HessianVanished, OnDense
 from compression.database.files import DATABASE_FILE, Database, DatabaseInfo, level_folder
@@ -133,32 +135,39 @@ class _Walk:
             self._b.on_event(ActivityStarted(activity="calibrating", block=index + 1, blocks=blocks))
             hessians = calibrating.hessians(index, block, part, is_last=part is parts[-1])
             self._b.on_event(ActivityStarted(activity="solving", block=index + 1, blocks=blocks))
-            for label, readers in by_input(part).items():
-                hessian = as_read(hessians.pop(label), readers[0].matrix)
-                for number in missing:
-                    self._solve(
-                        block, [layer.name for layer in readers], number, hessian, solved[number], model.storage_dtype_of
-                    )
+            self._solve_part(model, block, part, hessians, solved)
         for number, (solutions, results) in solved.items():
             self._finished[number].save(index, solutions, results)
         return [result for _, results in solved.values() for result in results]
 
-    def _solve(
+    def _solve_part(
         self,
+        model: StreamedModel,
         block: nn.Module,
-        names: Sequence[str],
-        number: int,
-        hessian: Hessian,
-        into: Solved,
-        storage_dtype: Callable[[PlannedLayer], torch.dtype],
+        part: Sequence[PlannedLayer],
+        hessians: dict[str, Hessian],
+        solved: dict[int, Solved],
     ) -> None:
-        plan = self._b.levels[number].plan
-        assert plan is not None
-        layers = [layer for layer in plan.targeted if layer.name in names]
-        for layer, solution, result in solve_readers(block, layers, hessian, storage_dtype):
+        """Every level of every input: those of one share its factors, and small inputs are solved abreast."""
+        inputs = list(by_input(part).items())
+
+        def keep(into: Solved, layer: PlannedLayer, solution: LayerSolution, result: LayerResult) -> None:
             into[0][layer.name] = solution
             into[1].append(result)
             self._b.on_event(LayerFinished(result=result))
+
+        def solve(piece: int) -> None:
+            label, readers = inputs[piece]
+            hessian = as_read(hessians.pop(label), readers[0].matrix)
+            names = {layer.name for layer in readers}
+            for number, into in solved.items():
+                plan = self._b.levels[number].plan
+                assert plan is not None
+                layers = [layer for layer in plan.targeted if layer.name in names]
+                for found in solve_readers(block, layers, hessian, model.storage_dtype_of):
+                    afterwards(partial(keep, into, *found))
+
+        run_abreast(solve, len(inputs), are_small(hessians.values()), model.device)
 
     def _targeted(self, index: int) -> list[PlannedLayer]:
         return [layer for layer in self._b.job.plan.block(index) if layer.options is not None]

@@ -1,5 +1,6 @@
 """The form of a new job, and text to copy from it."""
 
+import html
 import re
 import shlex
 from typing import Any
@@ -55,6 +56,22 @@ REQUESTS: list[dict[str, Any]] = [
             },
         },
     },
+]
+
+
+REQUESTS += [
+    {"model": "demo:smollm2-135m", "goal": goal}
+    for goal in (
+        {"metric": "bytes", "factor": 2},
+        {"metric": "bytes", "at_most": 2e8, "levels": [{"bits": 4, "group_size": 32}, None], "stitched": True},
+        {
+            "metric": "latency",
+            "factor": 1.5,
+            "environment": {"batch": 4, "seqlen": 32, "phase": "prefill"},
+            "adaprune": {"passes": 4},
+            "search": {"max_evaluations": 9},
+        },
+    )
 ]
 
 
@@ -120,14 +137,22 @@ def test_command_line_names_overrides_that_it_cannot_say() -> None:
         assert ("--override" in command, "# without flags: recipe.overrides" in command) == (False, True)
 
 
+def test_command_line_names_options_of_a_goal_that_it_cannot_say() -> None:
+    goal = {"metric": "latency", "factor": 1.5, "search": {"seed": 3}, "adaprune": {"passes": 4, "learning_rate": 1e-4}}
+    request = {"model": "demo:smollm2-135m", "goal": goal}
+    (command,) = [found.code for found in request_snippets(request, "http://x") if found.title == "Command line"]
+    assert command.endswith("# without flags: goal.search, goal.adaprune")
+    assert "--adaprune" not in command
+
+
 @pytest.mark.parametrize("request_", REQUESTS, ids=range(len(REQUESTS)))
 def test_python_to_copy_makes_the_same_request(request_: dict[str, Any]) -> None:
     (code,) = [snippet.code for snippet in request_snippets(request_, "http://x") if snippet.title == "Python"]
     sent: list[dict[str, Any]] = []
 
     class Recorder:
-        def submit(self, model: str, recipe: dict[str, Any], **parts: Any) -> "Recorder":
-            sent.append({"model": model, "recipe": recipe, **parts})
+        def submit(self, model: str, recipe: dict[str, Any] | None = None, **parts: Any) -> "Recorder":
+            sent.append({"model": model, **({} if recipe is None else {"recipe": recipe}), **parts})
             return self
 
         def evaluate(self, model: str, **parts: Any) -> "Recorder":
@@ -167,6 +192,27 @@ def test_line_that_another_contradicts_is_refused_at_its_field_and_not_dropped(
         (slot,) = re.findall(f"<p[^>]*{place}[^>]*>([^<]*)</p>", answer.text)
         assert f"{name} stands twice" in slot
     assert "scalpel submit" not in answer.text, "a command to copy would leave one of them out"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("passes: 4", "is no JSON object"),
+        ("[1]", "is no JSON object"),
+        ('{"factor": 3}', "factor is said above"),
+        ('{"adaprune": {"passes": 0}}', "greater than or equal to 1"),
+        ('{"pases": 4}', "Extra inputs are not permitted"),
+    ],
+)
+def test_more_of_a_goal_that_cannot_be_is_refused_and_kept_as_typed(visitor: Visitor, typed: str, said: str) -> None:
+    answer = visitor.post(
+        "/new",
+        **{"goal": "reach", "goal.kind": "times_faster", "goal.amount": "1.5", "goal.more": typed},
+        **{"model.kind": "demo", "model.demo": "demo:smollm2-135m"},
+    )
+    assert answer.status_code == 422
+    assert said in answer.text
+    assert html.escape(typed, quote=True).replace("&quot;", "&#34;") in answer.text
 
 
 def test_form_of_an_evaluation_leaves_out_what_solves() -> None:
