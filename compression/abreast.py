@@ -41,21 +41,27 @@ def share() -> float:
     return float(getattr(_own, "share", 1.0))
 
 
-def run_abreast(work: Callable[[int], None], pieces: int, is_small: bool, device: torch.device) -> None:
+def run_abreast(
+    work: Callable[[int], None], pieces: int, is_small: bool, device: torch.device, *, also_alone: bool = False
+) -> None:
     """Call `work` with every piece's number, under the caller's inference mode and autocast.
 
-    Args: is_small: so that several may be in memory, and gain from it.
+    The threads that a piece has do not depend on its neighbours, so that neither do the last bits of its sums.
+
+    Args:
+        is_small: so that several may be in memory, and gain from it.
+        also_alone: so, too, where it is the only one; else that has all threads.
     Raises: what `work` raises, of the first piece that does.
     """
     threads = torch.get_num_threads()
-    width = _width(threads) if device.type == "cpu" and is_small else 1
-    with ThreadPoolExecutor(width) as pool:  # starts a thread when it is given work
+    width = _width(threads) if device.type == "cpu" and is_small and (pieces > 1 or also_alone) else 1
+    if width == 1:
+        for piece in range(pieces):
+            work(piece)
+        return
+    with ThreadPoolExecutor(width) as pool:
         for first in range(0, pieces, width):
-            group = range(first, min(first + width, pieces))
-            if len(group) == 1:
-                work(first)
-                continue
-            for action in _together(pool, work, group, threads):
+            for action in _together(pool, work, range(first, min(first + width, pieces)), threads, width):
                 action()
 
 
@@ -64,13 +70,13 @@ def _width(threads: int) -> int:
     return max(width for width in range(1, MAX_ABREAST + 1) if threads % width == 0)
 
 
-def _together(pool: ThreadPoolExecutor, work: Callable[[int], None], group: range, threads: int) -> list[Action]:
+def _together(pool: ThreadPoolExecutor, work: Callable[[int], None], group: range, threads: int, width: int) -> list[Action]:
     """Returns: what was put off, piece by piece."""
     inference = torch.is_inference_mode_enabled()
     autocast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
 
     def alone(piece: int) -> list[Action]:
-        torch.set_num_threads(max(1, threads // len(group)))
+        torch.set_num_threads(threads // width)
         _own.later, _own.share, _own.place = [], 1 / len(group), piece - group.start
         try:
             with torch.inference_mode(inference), torch.autocast("cpu", autocast, enabled=autocast is not None):

@@ -78,9 +78,10 @@ def alike(readers: Sequence[PlannedLayer], storage_dtype: Callable[[PlannedLayer
     return list(groups.values())
 
 
-def are_small(hessians: Iterable[Hessian]) -> bool:
-    """Whether matrices that read these inputs are solved abreast: their operations are short, and several have room."""
-    return all(len(hessian.H_CC) ** 2 <= ABREAST_SQUARE for hessian in hessians)
+def are_small(matrices: Iterable[Matrix]) -> bool:
+    """Whether those of a block are solved abreast: their operations are short, and several have room. It is asked of the whole
+    block, so that it does not depend on how many are calibrated at once."""
+    return all(matrix.shape[1] ** 2 <= ABREAST_SQUARE for matrix in matrices)
 
 
 def solve_readers(

@@ -69,7 +69,8 @@ class OnCompressed:
             listening(block, part, self._model.device, turn, self._compute_dtype) as heard,
             computing_in(block, self._compute_dtype, self._model.device),
         ):
-            self._lane.each(hear, self._model.device, are_sums_small=are_sums_small(part))
+            small = are_sums_small(self._model.checkpoint.architecture.block(index))
+            self._lane.each(hear, self._model.device, are_sums_small=small)
         return {label: heard.pop(label).finish(readers[0].name) for label, readers in by_input(part).items()}
 
     def before_solutions(self, index: int, block: nn.Module) -> None:
@@ -117,13 +118,13 @@ class OnDense:
         if self._lane is None:
             raise HessianVanished
         goes_on = is_last and index + 1 < self._model.checkpoint.architecture.blocks
-        lane, are_small = self._lane, are_sums_small(part)
+        lane, small = self._lane, are_sums_small(self._model.checkpoint.architecture.block(index))
         with (
             listening(block, part, self._model.device, reads=self._compute_dtype, ends_forward=not goes_on) as heard,
             computing_in(block, self._compute_dtype, self._model.device),
         ):
             listen = lane.step if goes_on else lane.listen
-            lane.each(lambda window: listen(self._model, block, index, window), self._model.device, are_sums_small=are_small)
+            lane.each(lambda window: listen(self._model, block, index, window), self._model.device, are_sums_small=small)
         if goes_on:
             self._passed = index + 1
         hessians = {label: heard.pop(label).finish(readers[0].name) for label, readers in inputs.items()}

@@ -129,9 +129,13 @@ def portions(layers: Iterable[PlannedLayer], max_bytes: int) -> Iterator[list[Pl
         yield portion
 
 
-def are_sums_small(layers: Iterable[PlannedLayer]) -> bool:
-    """Whether each window that goes abreast may have sums of its own."""
-    return sum(4 * readers[0].matrix.shape[1] ** 2 for readers in by_input(layers).values()) <= ABREAST_SUMS_BYTES
+def are_sums_small(matrices: Iterable[Matrix]) -> bool:
+    """Whether each window that goes abreast may have sums of its own. It is asked of the whole block, so that it does not
+    depend on how many inputs are heard at once."""
+    return (
+        sum(4 * columns**2 for columns in {matrix.reads: matrix.shape[1] for matrix in matrices}.values())
+        <= ABREAST_SUMS_BYTES
+    )
 
 
 @contextmanager

@@ -235,7 +235,8 @@ class LayerwisePass:
             for found in solve_readers(block, readers, hessian, self.model.storage_dtype_of, share):
                 afterwards(partial(keep, *found))
 
-        run_abreast(solve, len(inputs), are_small(hessians.values()), self.model.device)
+        small = are_small(self.model.checkpoint.architecture.block(part[0].block))
+        run_abreast(solve, len(inputs), small, self.model.device, also_alone=True)
         return solved
 
     def _install(self, block: nn.Module, layers: tuple[PlannedLayer, ...], weights: dict[str, Weights]) -> None:

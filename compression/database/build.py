@@ -167,7 +167,8 @@ class _Walk:
                 for found in solve_readers(block, layers, hessian, model.storage_dtype_of):
                     afterwards(partial(keep, into, *found))
 
-        run_abreast(solve, len(inputs), are_small(hessians.values()), model.device)
+        small = are_small(model.checkpoint.architecture.block(part[0].block))
+        run_abreast(solve, len(inputs), small, model.device, also_alone=True)
 
     def _targeted(self, index: int) -> list[PlannedLayer]:
         return [layer for layer in self._b.job.plan.block(index) if layer.options is not None]

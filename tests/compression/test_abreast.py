@@ -11,6 +11,7 @@ from torch import Tensor
 from compression import abreast
 from compression.abreast import afterwards, run_abreast, share
 from compression.calibrating import OnCompressed
+from compression.compress import compress
 from compression.hessian import Hessian
 from compression.inputs import listening
 from compression.lanes import enter
@@ -18,6 +19,7 @@ from compression.models.activations import Spill
 from compression.models.checkpoint import Checkpoint
 from compression.models.streamed import StreamedModel
 from compression.plan import PlannedLayer
+from compression.protocol import Calibration, Evaluation
 from tests import tiny_models
 
 CPU = torch.device("cpu")
@@ -87,6 +89,26 @@ def test_dense_and_compressed_inputs_of_a_window_stay_together(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("two_threads")
+def test_one_input_at_a_time_gives_the_very_same_artifact(tmp_path: Path) -> None:
+    folder, text = tiny_models.save(tmp_path / "model"), tmp_path / "text.txt"
+    text.write_text(tiny_models.text())
+    found = [
+        compress(
+            folder,
+            {"sparsity": 0.5},
+            tmp_path / str(low_memory),
+            calibration=Calibration(source=str(text), nsamples=5, seqlen=32),
+            evaluation=Evaluation(sources=(str(text),), windows=3, seqlen=32),
+            low_memory=low_memory,
+            certificate=False,
+        )
+        for low_memory in (False, True)
+    ]
+    assert found[0].payload_digest == found[1].payload_digest
+    assert found[0].results[0].compressed == found[1].results[0].compressed
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_what_was_put_off_is_done_in_the_order_of_pieces_whoever_is_first() -> None:
     done: list[int] = []
     second_is_through = threading.Event()
@@ -120,7 +142,7 @@ def test_pieces_keep_the_caller_s_modes_and_share_its_threads() -> None:
         run_abreast(look, 3, True, CPU)
     bfloat16 = torch.bfloat16
     assert [(*modes, threads) for *modes, _, threads in seen[:2]] == [(False, False, 1)] * 2
-    assert seen[2:] == [(True, True, bfloat16, 1), (True, True, bfloat16, 1), (True, True, bfloat16, 2)]
+    assert seen[2:] == [(True, True, bfloat16, 1)] * 3, "the last one has no more threads for being without neighbours"
     assert shares == [0.5, 0.5, 0.5, 0.5, 1.0]
     assert torch.get_num_threads() == 2
 
@@ -143,14 +165,17 @@ def test_first_piece_that_fails_tells_why_and_nothing_of_its_group_is_done() -> 
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_large_pieces_go_one_after_the_other_on_all_threads() -> None:
+def test_large_pieces_and_lone_ones_have_all_threads() -> None:
     seen: list[tuple[int, int]] = []
 
     def look(_: int) -> None:
         seen.append((threading.get_ident(), torch.get_num_threads()))
 
     run_abreast(look, 3, False, CPU)
-    assert seen == [(threading.get_ident(), 2)] * 3
+    run_abreast(look, 1, True, CPU)
+    assert seen == [(threading.get_ident(), 2)] * 4
+    run_abreast(look, 1, True, CPU, also_alone=True)
+    assert seen[4][1] == 1
 
 
 @pytest.mark.parametrize(("threads", "width"), [(1, 1), (2, 2), (3, 3), (4, 4), (6, 3), (8, 4), (7, 1), (15, 3)])
