@@ -168,7 +168,7 @@ class _Predictions:
         target_n = logits_nv.gather(1, nearest_n[:, None])[:, 0]
         self._target_n = torch.where(at_target_n == nearest_n, target_n, self._target_n)
         exp_nv = logits_nv.sub_(shift_n[:, None]).exp_()
-        self.sum_n = self.sum_n * factor_n + exp_nv.sum(-1)
+        self.sum_n = self.sum_n * factor_n + exp_nv.sum(-1, dtype=torch.float64)
         self.shift_n = shift_n
         return exp_nv, factor_n
 
@@ -195,9 +195,9 @@ def _compare(dense: Logits, compressed: Logits, places: slice, targets_n: Tensor
         apart_nv = dense_nv - compressed_nv
         weight_nv, factor_n = one.take(dense_nv, part)
         other.take(compressed_nv, part)
-        more_n = apart_nv.mul_(weight_nv).sum(-1)
+        more_n = apart_nv.mul_(weight_nv).sum(-1, dtype=torch.float64)
         if not torch.isfinite(more_n).all():  # a token that both rule out altogether adds nothing: 0 * (-inf + inf)
-            more_n = apart_nv.masked_fill_(weight_nv == 0, 0.0).sum(-1)
+            more_n = apart_nv.masked_fill_(weight_nv == 0, 0.0).sum(-1, dtype=torch.float64)
         apart_n = apart_n * factor_n + more_n
         del dense_nv, compressed_nv, apart_nv, weight_nv  # the next tile is made in their memory
     kl_n = apart_n / one.sum_n - one.log_sum_n + other.log_sum_n

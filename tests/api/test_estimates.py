@@ -139,7 +139,7 @@ def test_job_within_the_limits_fits(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("limits", "limit", "field"),
     [
-        ({"device": "cpu", "max_memory_bytes": 2_200_000_000}, "host memory", "calibration.nsamples"),
+        ({"device": "cpu", "max_memory_bytes": 2_600_000_000}, "host memory", "calibration.nsamples"),
         ({"max_memory_bytes": 1_000_000}, "host memory", "model"),
         ({"max_disk_bytes": 100_000_000}, "space in the work folder", "output.format"),
         ({"device": "cuda", "max_device_memory_bytes": 1000}, "device memory", "model"),
@@ -162,7 +162,7 @@ def test_what_cannot_fit_is_refused_at_submit(serve: Serve, limits: dict[str, An
 
 
 def test_the_cure_cures(serve: Serve) -> None:
-    web = serve(device="cpu", max_memory_bytes=2_200_000_000)
+    web = serve(device="cpu", max_memory_bytes=2_600_000_000)
     said = {"nsamples": 512, "seqlen": 1024}
     (misfit,) = estimated(web, calibration=said)["misfits"]
     nsamples = int(misfit["cure"].split()[1])
