@@ -155,7 +155,9 @@ def test_a_tuned_model_is_the_one_that_is_written_and_both_figures_are_shown(
     assert report.payload_digest != plain.payload_digest and report.resumed_blocks == 0
     before, after = plain.results[0].kl, report.results[0].kl
     assert found.untuned.perplexity_ratio == pytest.approx(plain.results[0].ratio, rel=1e-6)
-    assert after < before
+    is_felt = family != "gpt2"  # so small, it says nearly the same of every token: a KL of 3e-8, which no tuning changes
+    assert (before > 1e-6) is is_felt
+    assert after < before or not is_felt
     assert "AdaPrune" in " ".join(structure_details(report.structure))
     assert "AdaPrune" in (tmp_path / "out" / "report.html").read_text()
 
