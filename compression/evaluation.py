@@ -208,8 +208,8 @@ def _compare(dense: Logits, compressed: Logits, places: slice, targets_n: Tensor
 def _sum(values_nv: Tensor) -> Tensor:
     """(n,) in float64, of sums over few neighbours in float32: on a CPU torch's sum in float64 takes twenty times as long."""
     panels = values_nv.shape[-1] // NEIGHBOURS
-    whole_nv, rest_nv = values_nv.tensor_split([panels * NEIGHBOURS], dim=-1)
-    sums_nP = whole_nv.unflatten(-1, (panels, NEIGHBOURS)).sum(-1)
+    rest_nv = values_nv[:, panels * NEIGHBOURS :]
+    sums_nP: Tensor = values_nv[:, : panels * NEIGHBOURS].unflatten(-1, (panels, NEIGHBOURS)).sum(-1)
     return sums_nP.sum(-1, dtype=torch.float64) + rest_nv.sum(-1, dtype=torch.float64)
 
 
