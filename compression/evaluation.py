@@ -17,7 +17,7 @@ from compression.errors import NumericalError
 WORST_IN_WINDOW = 5
 CHUNK_TOKENS = 512
 PANEL = 64  # of which a tile is a multiple: processors multiply such at full speed
-NEIGHBOURS = 16  # that are added up in float32; the sums are in float64
+NEIGHBOURS = 64  # that are added up in float32; the sums are in float64
 RULED_OUT = -1e30  # the least that logits are shifted by: one of -inf has probability 0 even where all are
 
 Head = Callable[[Tensor, slice], Tensor]  # hidden states (1, n, D), part of the vocabulary -> logits (1, n, v)
