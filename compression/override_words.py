@@ -32,7 +32,7 @@ def parse_overrides(lines: Iterable[str], field: str = "recipe.overrides") -> di
 
 def override_lines(overrides: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
     """The opposite: one line for each."""
-    return [f"{name}: {_words(said)}" for name, said in overrides.items()]
+    return [f"{name}: {option_words(said)}" for name, said in overrides.items()]
 
 
 def can_be_typed(overrides: Mapping[str, Any]) -> bool:
@@ -69,7 +69,8 @@ def plain_value(typed: str) -> Any:
         return typed
 
 
-def _words(said: Mapping[str, Any] | None) -> str:
+def option_words(said: Mapping[str, Any] | None) -> str:
+    """`bits=8, group_size=64`; of none at all the word for it."""
     if said is None:
         return ALONE
     return ", ".join(f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in said.items())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compression.formats.snippets import FOLDER, snippets
-from compression.override_words import can_be_typed, override_lines
+from compression.override_words import can_be_typed, option_words, override_lines
 from compression.page import AnyReport
 from compression.report import Report
 from jobs.view import JobView
@@ -118,9 +118,9 @@ def _goal_flags(name: str, value: Any) -> list[str] | None:
     """How `submit` is told an option of a goal; None: no flag says it."""
     flag = f"--{name.replace('_', '-')}"
     if name == "levels" and isinstance(value, list) and all(level is None or _is_flat(level) for level in value):
-        return [f"--level {shlex.quote('dense' if level is None else _typed(level))}" for level in value]
+        return [f"--level {shlex.quote('dense' if level is None else option_words(level))}" for level in value]
     if name == "environment" and _is_flat(value):
-        return [f"--runs-on {shlex.quote(_typed(value))}"]
+        return [f"--runs-on {shlex.quote(option_words(value))}"]
     if name in _ONE_OPTION and isinstance(value, Mapping):
         option, flag = _ONE_OPTION[name]
         return [f"{flag} {value[option]}"] if value.keys() == {option} and isinstance(value[option], int) else None
@@ -131,10 +131,6 @@ def _goal_flags(name: str, value: Any) -> list[str] | None:
 
 def _is_flat(options: Any) -> bool:
     return isinstance(options, Mapping) and all(isinstance(value, str | int | float) for value in options.values())
-
-
-def _typed(options: Mapping[str, Any]) -> str:
-    return ",".join(f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in options.items())
 
 
 def _flag(path: str, value: Any) -> Iterator[str]:
